@@ -61,6 +61,10 @@ void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, ui
 void znn_fields_join(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *symbols,
                      const uint8_t *const planes[ZNN_PLANES_MAX]);
 
+/* The same for the layouts that matter, by AVX-512; false for the others. */
+bool znn_fields_join_avx512(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *symbols,
+                            const uint8_t *const planes[ZNN_PLANES_MAX]);
+
 /* Replace the symbol of element `index` of dst. */
 void znn_fields_patch(const znn_fields *f, uint8_t *dst, size_t index, unsigned symbol);
 

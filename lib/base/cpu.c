@@ -1,0 +1,68 @@
+#include "base/cpu.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#if ZNN_X86
+#include <immintrin.h>
+#endif
+
+static const char *const names[] = {"scalar", "neon", "avx2", "avx512"};
+
+static znn_isa_level detect(void)
+{
+    znn_isa_level isa = ZNN_ISA_SCALAR;
+#if ZNN_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
+        isa = ZNN_ISA_AVX2;
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"))
+            isa = ZNN_ISA_AVX512;
+    }
+#elif defined(__aarch64__)
+    isa = ZNN_ISA_NEON;
+#endif
+    const char *wish = getenv("ZNN_ISA");
+    for (int i = 0; wish && i < (int)isa; i++)
+        if (strcmp(wish, names[i]) == 0)
+            isa = (znn_isa_level)i;
+    return isa;
+}
+
+znn_isa_level znn_cpu_isa(void)
+{
+    static _Atomic int known = -1; /* the same answer whoever asks first */
+    int isa = atomic_load_explicit(&known, memory_order_relaxed);
+    if (isa < 0) {
+        isa = (int)detect();
+        atomic_store_explicit(&known, isa, memory_order_relaxed);
+    }
+    return (znn_isa_level)isa;
+}
+
+const char *znn_isa(void)
+{
+    return names[znn_cpu_isa()];
+}
+
+void znn_copy_out(uint8_t *dst, const uint8_t *src, size_t size, bool streaming)
+{
+#if ZNN_X86
+    /* Stores that bypass the caches save reading the lines they overwrite. */
+    if (streaming && size >= 512) {
+        size_t head = (64 - ((uintptr_t)dst & 63)) & 63;
+        memcpy(dst, src, head);
+        dst += head;
+        src += head;
+        size -= head;
+        for (; size >= 64; size -= 64, dst += 64, src += 64)
+            for (unsigned i = 0; i < 64; i += 16)
+                _mm_stream_si128((__m128i *)(void *)(dst + i), _mm_loadu_si128((const __m128i *)(const void *)(src + i)));
+    }
+#else
+    (void)streaming;
+#endif
+    memcpy(dst, src, size);
+}

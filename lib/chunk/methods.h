@@ -1,0 +1,44 @@
+/* The methods that chunk.c chooses among. An encoder returns the payload's
+ * size, or 0 if the method does not apply or would not be smaller than limit. */
+#ifndef ZNN_METHODS_H
+#define ZNN_METHODS_H
+
+#include <zstd.h>
+
+#include "base/hash.h"
+#include "chunk/chunk.h"
+#include "chunk/fields.h"
+
+/* A wide-coded plane, or none: see plane.c. */
+typedef enum { ZNN_PLANE_RAW = 0, ZNN_PLANE_CONSTANT = 1, ZNN_PLANE_WIDE = 2, ZNN_PLANE_ZSTD = 3 } znn_plane_method;
+
+struct znn_chunk_coder {
+    znn_allocator allocator;
+    size_t chunk_max;
+    ZSTD_CCtx *cctx;
+    ZSTD_DCtx *dctx;
+    uint8_t *symbols;    /* chunk_max + a row */
+    uint16_t *symbols16; /* encoding: as many */
+    uint8_t *planes;     /* chunk_max + 8 groups */
+    uint8_t *stream;     /* encoding: room for one coded plane */
+    uint8_t *block;      /* decoding: output on its way to memory */
+};
+
+size_t znn_plane_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t *src, size_t n, bool numbers, int level,
+                        znn_plane_method *method);
+/* Decode a plane of n bytes from the begin of src; *used bytes of it were the
+ * plane. Where it is raw, *plane points into src, else to dst. */
+bool znn_plane_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
+                      znn_plane_method method, const uint8_t **plane, size_t *used);
+
+size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
+                        znn_dtype dtype, int level);
+znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
+                            size_t readable, unsigned element_size, znn_hasher *hasher, bool large);
+
+size_t znn_groups_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
+                         unsigned element_size, int level);
+znn_status znn_groups_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
+                             unsigned element_size);
+
+#endif
