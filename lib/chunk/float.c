@@ -211,10 +211,11 @@ static bool choose(choice *best, const uint32_t *counts, unsigned exponent_bits,
                 continue;
             /* The joined bits need not be stored. The wide coder decodes
              * several times slower: except at the maximum level it must save
-             * a 64th of the element, or a 512th where an element is a byte. */
+             * a 64th of the element, or a 1024th where the exponent has 5 bits
+             * or less, and 8 bits of probability are too few for what is joined. */
             uint64_t cost = c.bits + (uint64_t)(mantissa_bits - joined) * elements;
             if (coder == CODER_WIDE && level < 7)
-                cost += (uint64_t)elements * 8 * element_size / (element_size == 1 ? 512 : 64);
+                cost += (uint64_t)elements * 8 * element_size / (exponent_bits <= 5 ? 1024 : 64);
             if (!found || cost < best_cost) {
                 *best = c;
                 best_cost = cost;
@@ -287,7 +288,7 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
     uint32_t *counts = (uint32_t *)(void *)coder->stream;
     uint32_t folded[COUNTS_MAX];
     uint16_t map[COUNTS_MAX];
-    unsigned most = element_size == 1 || level >= 7 ? JOINED_MAX : 1;
+    unsigned most = exponent_bits <= 5 || level >= 7 ? JOINED_MAX : 1;
     most = ZNN_MIN(most, mantissa_bits);
     uint64_t any;
     switch (element_size) {

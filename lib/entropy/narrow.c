@@ -39,14 +39,26 @@ void znn_narrow_table_build(znn_narrow_table *t, const uint8_t *symbols, const u
     }
     memset(t, 0, sizeof *t);
     t->count = count;
+    /* With states this short, a symbol costs about (start + freq / 2 - 128) / 256
+     * of a state's high byte more or less than its due; so the commonest stand in the
+     * middle, where that is nothing: rarest first and last. */
+    unsigned below = 0, above = count;
+    for (unsigned n = 0; n < count; n++) {
+        unsigned rarest = count;
+        for (unsigned i = 0; i < count; i++)
+            if (freq[i] && (rarest == count || freq[i] < freq[rarest]))
+                rarest = i;
+        unsigned at = n & 1 ? --above : below++;
+        t->order[at] = symbols[rarest];
+        t->freq[symbols[rarest] & 63] = (uint8_t)freq[rarest];
+        freq[rarest] = 0;
+    }
     unsigned start = 0;
     for (unsigned i = 0; i < count; i++) {
-        uint8_t s = symbols[i];
-        t->order[i] = s;
-        t->freq[s & 63] = (uint8_t)freq[i];
+        uint8_t s = t->order[i], f = t->freq[s & 63];
         t->start[s & 63] = (uint8_t)start;
-        memset(t->symbol_of_slot + start, s, freq[i]);
-        start += freq[i];
+        memset(t->symbol_of_slot + start, s, f);
+        start += f;
     }
 }
 
