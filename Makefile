@@ -1,0 +1,43 @@
+# A thin layer over CMake and pytest, so that nobody has to remember either.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+CMAKE_FLAGS ?=
+PYTEST_FLAGS ?=
+PYTHON = .venv/bin/python
+
+.PHONY: all configure setup demo test bench install clean format
+
+all: configure
+	cmake --build $(BUILD) -j $(JOBS)
+
+configure:
+	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX="$(PREFIX)" $(CMAKE_FLAGS)
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@$(MAKE) --no-print-directory all
+	@$(PYTHON) scripts/demo.py $(BUILD)/znn
+
+test: setup
+	@$(MAKE) --no-print-directory all
+	cmake --build $(BUILD) -j $(JOBS) --target unit_tests
+	cd $(BUILD) && ctest --output-on-failure --no-tests=error -j $(JOBS)
+	ZNN=$(abspath $(BUILD))/znn $(PYTHON) -m pytest tests $(PYTEST_FLAGS)
+
+bench: setup
+	@$(MAKE) --no-print-directory all
+	$(PYTHON) bench/run.py $(BUILD)/znn
+
+install: all
+	DESTDIR="$(DESTDIR)" cmake --install $(BUILD)
+
+clean:
+	rm -rf $(BUILD)
+
+format:
+	clang-format -i include/*.h $$(find lib cli tests fuzz bench -name '*.[ch]')
