@@ -66,3 +66,10 @@ void znn_copy_out(uint8_t *dst, const uint8_t *src, size_t size, bool streaming)
 #endif
     memcpy(dst, src, size);
 }
+
+void znn_copy_out_done(void)
+{
+#if ZNN_X86
+    _mm_sfence(); /* so that whoever is told of the result sees it */
+#endif
+}

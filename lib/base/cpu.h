@@ -18,5 +18,6 @@ znn_isa_level znn_cpu_isa(void);
 
 /* Copy to memory that will not be read soon, past the caches if `streaming`. */
 void znn_copy_out(uint8_t *dst, const uint8_t *src, size_t size, bool streaming);
+void znn_copy_out_done(void); /* after the last streaming copy */
 
 #endif

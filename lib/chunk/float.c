@@ -603,6 +603,8 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
         for (unsigned i = 0; i < f.planes; i++)
             planes[i] += BLOCK_GROUPS * znn_plane_group_size(&f, i);
     }
+    if (large)
+        znn_copy_out_done();
     if (j.patches.failed || j.patches.pending)
         return ZNN_ERROR_FORMAT;
     memcpy(dst + n - tail, end, tail);

@@ -1,0 +1,366 @@
+/* The streaming encoder. Input is planned into pieces, a batch of pieces is
+ * encoded at once, one a worker, and written out in order. */
+#include "formats/plan.h"
+#include "frame/layout.h"
+#include "frame/workers.h"
+
+#define SLOTS_A_WORKER 2
+
+typedef struct {
+    const uint8_t *src;
+    znn_piece piece;
+    uint8_t *block; /* header and payload */
+    znn_chunk chunk;
+    znn_status status;
+} slot;
+
+struct znn_encoder {
+    znn_options options;
+    znn_allocator allocator;
+    unsigned chunk_log;
+    znn_workers workers;
+    znn_plan *plan;
+    uint8_t *input; /* what waits for more before it can be planned */
+    size_t input_size, input_room;
+    slot *slots;
+    size_t slots_count;
+    size_t filled, emitted, emitted_bytes; /* of the current batch */
+    uint8_t *table; /* entries of the chunk table */
+    size_t table_size, table_room;
+    uint64_t content_size, frame_size;
+    znn_hasher whole;
+    uint8_t small[ZNN_TRAILER_SIZE]; /* header, end header or trailer on its way out */
+    size_t small_size, small_pos;
+    size_t table_pos;
+    enum { BEGIN, BODY, END_HEADER, TABLE, TRAILER, ENDED } state;
+    znn_status failed;
+};
+
+void znn_encoder_free(znn_encoder *e)
+{
+    if (!e)
+        return;
+    if (e->workers.pool)
+        znn_workers_free(&e->workers);
+    znn_plan_free(e->plan);
+    for (size_t i = 0; e->slots && i < e->slots_count; i++)
+        znn_dealloc(&e->allocator, e->slots[i].block);
+    znn_dealloc(&e->allocator, e->slots);
+    znn_dealloc(&e->allocator, e->input);
+    znn_dealloc(&e->allocator, e->table);
+    znn_dealloc(&e->allocator, e);
+}
+
+static size_t block_room(const znn_encoder *e)
+{
+    return ZNN_BLOCK_HEADER_SIZE + znn_chunk_encode_room((size_t)1 << e->chunk_log);
+}
+
+znn_status znn_encoder_new(znn_encoder **encoder, const znn_options *options)
+{
+    *encoder = NULL;
+    znn_options checked;
+    znn_status status = znn_options_check(&checked, options);
+    if (status != ZNN_OK)
+        return status;
+    if (checked.base)
+        return ZNN_ERROR_UNSUPPORTED;
+    znn_allocator allocator = znn_allocator_from(&checked);
+    znn_encoder *e = znn_alloc(&allocator, sizeof *e);
+    if (!e)
+        return ZNN_ERROR_MEMORY;
+    memset(e, 0, sizeof *e);
+    e->options = checked;
+    e->allocator = allocator;
+    e->chunk_log = znn_chunk_log_for_level(checked.level);
+    size_t chunk_max = (size_t)1 << e->chunk_log;
+    bool ok = znn_workers_init(&e->workers, checked.threads, chunk_max, 1, &allocator);
+    if (ok) {
+        e->slots_count = e->workers.count == 1 ? 1 : SLOTS_A_WORKER * (size_t)e->workers.count;
+        e->slots = znn_alloc(&allocator, e->slots_count * sizeof *e->slots);
+        ok = e->slots != NULL;
+    }
+    for (size_t i = 0; e->slots && i < e->slots_count; i++) {
+        e->slots[i].block = znn_alloc(&allocator, block_room(e));
+        ok = ok && e->slots[i].block;
+    }
+    if (!ok) {
+        znn_encoder_free(e);
+        return ZNN_ERROR_MEMORY;
+    }
+    *encoder = e;
+    return ZNN_OK;
+}
+
+static void emit(znn_out_buffer *out, const uint8_t *src, size_t size, size_t *pos)
+{
+    size_t n = ZNN_MIN(size - *pos, out->size - out->pos);
+    memcpy((uint8_t *)out->dst + out->pos, src + *pos, n);
+    out->pos += n;
+    *pos += n;
+}
+
+static znn_status begin_frame(znn_encoder *e)
+{
+    znn_plan_free(e->plan);
+    e->plan = znn_plan_new(e->options.dtype, (size_t)1 << e->chunk_log, &e->allocator);
+    if (!e->plan)
+        return ZNN_ERROR_MEMORY;
+    znn_header header = {.chunk_log = e->chunk_log,
+                         .checksums = e->options.checksum,
+                         .content_size = e->options.content_size};
+    znn_header_write(e->small, &header);
+    e->small_size = ZNN_HEADER_SIZE;
+    e->small_pos = 0;
+    e->content_size = 0;
+    e->frame_size = ZNN_HEADER_SIZE;
+    e->table_size = 0;
+    e->filled = e->emitted = e->emitted_bytes = 0;
+    znn_hasher_begin(&e->whole);
+    e->state = BODY;
+    return ZNN_OK;
+}
+
+static bool grow(znn_encoder *e, uint8_t **buffer, size_t used, size_t *room, size_t needed)
+{
+    if (needed <= *room)
+        return true;
+    size_t wanted = ZNN_MAX(needed, *room + *room / 2);
+    uint8_t *larger = znn_alloc(&e->allocator, wanted);
+    if (!larger)
+        return false;
+    if (used)
+        memcpy(larger, *buffer, used);
+    znn_dealloc(&e->allocator, *buffer);
+    *buffer = larger;
+    *room = wanted;
+    return true;
+}
+
+static void encode_one(void *argument, size_t index, unsigned worker)
+{
+    znn_encoder *e = argument;
+    slot *s = &e->slots[index];
+    s->status = znn_chunk_encode(e->workers.coders[worker], s->block + ZNN_BLOCK_HEADER_SIZE, s->src, s->piece.size,
+                                 s->piece.dtype, e->options.level, e->options.checksum, &s->chunk);
+    if (s->status == ZNN_OK)
+        znn_block_write(s->block, &s->chunk, s->piece.starts_segment);
+}
+
+static znn_status encode_batch(znn_encoder *e)
+{
+    znn_pool_run(e->workers.pool, encode_one, e, e->filled);
+    if (!grow(e, &e->table, e->table_size, &e->table_room, e->table_size + e->filled * ZNN_TABLE_ENTRY_SIZE))
+        return ZNN_ERROR_MEMORY;
+    for (size_t i = 0; i < e->filled; i++) {
+        slot *s = &e->slots[i];
+        if (s->status != ZNN_OK)
+            return s->status;
+        uint32_t stored = s->chunk.stored_size + ZNN_BLOCK_HEADER_SIZE;
+        znn_store32(e->table + e->table_size, s->chunk.content_size);
+        znn_store32(e->table + e->table_size + 4, stored);
+        e->table_size += ZNN_TABLE_ENTRY_SIZE;
+        e->frame_size += stored;
+        e->content_size += s->chunk.content_size;
+        if (e->options.checksum)
+            znn_hasher_update(&e->whole, s->block, ZNN_BLOCK_HEADER_SIZE);
+    }
+    e->emitted = e->emitted_bytes = 0;
+    return ZNN_OK;
+}
+
+/* Plan pieces of src until a batch is full; *used is what they cover. */
+static znn_status fill_batch(znn_encoder *e, const uint8_t *src, size_t size, bool at_end, size_t *used)
+{
+    e->filled = e->emitted = 0;
+    *used = 0;
+    while (e->filled < e->slots_count && *used < size && (at_end || size - *used >= znn_plan_wants(e->plan))) {
+        slot *s = &e->slots[e->filled];
+        znn_status status = znn_plan_next(e->plan, src + *used, size - *used, at_end, &s->piece);
+        if (status != ZNN_OK)
+            return status;
+        if (s->piece.size == 0)
+            continue; /* the plan wants to see more */
+        s->src = src + *used;
+        *used += s->piece.size;
+        e->filled++;
+    }
+    return ZNN_OK;
+}
+
+static bool emit_batch(znn_encoder *e, znn_out_buffer *out)
+{
+    for (; e->emitted < e->filled; e->emitted++, e->emitted_bytes = 0) {
+        slot *s = &e->slots[e->emitted];
+        size_t size = ZNN_BLOCK_HEADER_SIZE + s->chunk.stored_size;
+        emit(out, s->block, size, &e->emitted_bytes);
+        if (e->emitted_bytes < size)
+            return false;
+    }
+    return true;
+}
+
+/* Encode and emit all that can be; true in *blocked if out is full. */
+static znn_status run_body(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *in, bool flush, bool *blocked)
+{
+    for (;;) {
+        *blocked = !emit_batch(e, out);
+        if (*blocked)
+            return ZNN_OK;
+        const uint8_t *from = (const uint8_t *)in->src + in->pos;
+        size_t left = in->size - in->pos, used;
+        znn_status status;
+        if (e->input_size == 0 && (flush || left >= znn_plan_wants(e->plan))) {
+            /* Straight from the caller's buffer. */
+            status = fill_batch(e, from, left, flush, &used);
+            in->pos += used;
+        } else {
+            size_t wants = ZNN_MAX(znn_plan_wants(e->plan), (e->slots_count + 1) << e->chunk_log);
+            size_t n = wants > e->input_size ? ZNN_MIN(left, wants - e->input_size) : 0;
+            if (!grow(e, &e->input, e->input_size, &e->input_room, wants))
+                return ZNN_ERROR_MEMORY;
+            if (n)
+                memcpy(e->input + e->input_size, from, n);
+            e->input_size += n;
+            in->pos += n;
+            bool at_end = flush && in->pos == in->size;
+            status = fill_batch(e, e->input, e->input_size, at_end, &used);
+        }
+        if (status == ZNN_OK && e->filled)
+            status = encode_batch(e);
+        if (status != ZNN_OK)
+            return status;
+        if (e->input_size) { /* the pieces were encoded, so their bytes may go */
+            e->input_size -= used;
+            memmove(e->input, e->input + used, e->input_size);
+        }
+        if (e->filled == 0 && in->pos == in->size)
+            return ZNN_OK;
+        if (e->filled == 0 && e->input_size == 0) {
+            /* Less than the plan wants: keep it. */
+            size_t rest = in->size - in->pos;
+            if (!grow(e, &e->input, 0, &e->input_room, rest))
+                return ZNN_ERROR_MEMORY;
+            memcpy(e->input, (const uint8_t *)in->src + in->pos, rest);
+            e->input_size = rest;
+            in->pos = in->size;
+        }
+    }
+}
+
+static znn_status run(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *in, znn_directive directive, size_t *pending)
+{
+    znn_status status;
+    if (e->state == ENDED)
+        e->state = BEGIN;
+    if (e->state == BEGIN && (status = begin_frame(e)) != ZNN_OK)
+        return status;
+    for (;;) {
+        emit(out, e->small, e->small_size, &e->small_pos);
+        if (e->small_pos < e->small_size)
+            break;
+        if (e->state == BODY) {
+            bool blocked;
+            if ((status = run_body(e, out, in, directive != ZNN_CONTINUE, &blocked)) != ZNN_OK)
+                return status;
+            if (blocked || in->pos < in->size || directive == ZNN_CONTINUE)
+                break;
+            if (directive == ZNN_FLUSH) {
+                /* The plan has been told that the stream ends: begin another. */
+                znn_plan_free(e->plan);
+                e->plan = znn_plan_new(e->options.dtype, (size_t)1 << e->chunk_log, &e->allocator);
+                if (!e->plan)
+                    return ZNN_ERROR_MEMORY;
+                break;
+            }
+            if (e->options.content_size != ZNN_SIZE_UNKNOWN && e->options.content_size != e->content_size)
+                return ZNN_ERROR_ARGUMENT;
+            memset(e->small, 0, ZNN_END_HEADER_SIZE);
+            e->small[0] = ZNN_BLOCK_END;
+            e->small_size = ZNN_END_HEADER_SIZE;
+            e->small_pos = 0;
+            e->table_pos = 0;
+            e->state = END_HEADER;
+        } else if (e->state == END_HEADER) {
+            emit(out, e->table, e->table_size, &e->table_pos);
+            if (e->table_pos < e->table_size)
+                break;
+            znn_hasher hasher;
+            znn_hasher_begin(&hasher);
+            znn_hasher_update(&hasher, e->small, ZNN_END_HEADER_SIZE);
+            if (e->table_size)
+                znn_hasher_update(&hasher, e->table, e->table_size);
+            e->frame_size += ZNN_END_HEADER_SIZE + e->table_size + ZNN_TRAILER_SIZE;
+            znn_trailer trailer = {.chunks = e->table_size / ZNN_TABLE_ENTRY_SIZE,
+                                   .content_size = e->content_size,
+                                   .checksum = e->options.checksum ? znn_hasher_end(&e->whole) : 0,
+                                   .frame_size = e->frame_size};
+            znn_trailer_write(e->small, &trailer, &hasher);
+            e->small_size = ZNN_TRAILER_SIZE;
+            e->small_pos = 0;
+            e->state = TRAILER;
+        } else {
+            e->state = ENDED;
+            e->small_size = e->small_pos = 0;
+            break;
+        }
+    }
+    if (pending) {
+        size_t n = e->small_size - e->small_pos;
+        for (size_t i = e->emitted; i < e->filled; i++)
+            n += ZNN_BLOCK_HEADER_SIZE + e->slots[i].chunk.stored_size;
+        n -= e->emitted < e->filled ? e->emitted_bytes : 0;
+        if (directive == ZNN_END && e->state != ENDED)
+            n = ZNN_MAX(n, 1);
+        if (directive != ZNN_CONTINUE)
+            n += e->input_size;
+        *pending = n;
+    }
+    return ZNN_OK;
+}
+
+znn_status znn_encoder_run(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *in, znn_directive directive,
+                           size_t *pending)
+{
+    if (!e || !out || !in || out->pos > out->size || in->pos > in->size || (unsigned)directive > ZNN_END)
+        return ZNN_ERROR_ARGUMENT;
+    if (e->failed == ZNN_OK)
+        e->failed = run(e, out, in, directive, pending);
+    return e->failed;
+}
+
+/* ---- one shot ---- */
+
+uint64_t znn_compress_bound(uint64_t size)
+{
+    /* Pieces are cut at tensors, of which a chunk's size can hold many; a
+     * safetensors tensor of its own costs about as much as its entry in the
+     * header. Every other piece is at least 4 KiB. */
+    uint64_t extra = size / 64 + 4096;
+    return size > UINT64_MAX - extra ? UINT64_MAX : size + extra;
+}
+
+znn_status znn_compress(void *dst, uint64_t dst_capacity, uint64_t *dst_size, const void *src, uint64_t src_size,
+                        const znn_options *options)
+{
+    if (!dst_size || (!dst && dst_capacity) || (!src && src_size) || src_size > SIZE_MAX)
+        return ZNN_ERROR_ARGUMENT;
+    znn_options with_size;
+    znn_status status = znn_options_check(&with_size, options);
+    if (status != ZNN_OK)
+        return status;
+    with_size.content_size = src_size;
+    znn_encoder *e;
+    if ((status = znn_encoder_new(&e, &with_size)) != ZNN_OK)
+        return status;
+    uint8_t nothing;
+    znn_in_buffer in = {src ? src : &nothing, (size_t)src_size, 0};
+    znn_out_buffer out = {dst ? dst : &nothing, (size_t)ZNN_MIN(dst_capacity, SIZE_MAX), 0};
+    size_t pending;
+    status = znn_encoder_run(e, &out, &in, ZNN_END, &pending);
+    if (status == ZNN_OK && pending)
+        status = ZNN_ERROR_DST_TOO_SMALL;
+    *dst_size = out.pos;
+    znn_encoder_free(e);
+    return status;
+}
