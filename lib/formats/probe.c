@@ -1,0 +1,137 @@
+#include "formats/probe.h"
+
+#include "formats/estimate.h"
+
+#define LOOK ((size_t)8192)        /* bytes that a search looks at */
+#define EVERY ((size_t)8192)       /* one sample in so many bytes */
+#define SAMPLE ((size_t)512)       /* bytes */
+#define STEP ((size_t)8)           /* a change is sought in steps of the largest element */
+#define UNIT 256                   /* costs are in 1/256 bits */
+#define NEW_DTYPE (300 * 8 * UNIT) /* what a new chunk must save, to pay for its headers and tables */
+#define NEW_REGION (1536 * 8 * UNIT)
+#define SMALL_PREFIX 256           /* not worth a chunk if the phase allows it */
+
+void znn_probe_begin(znn_probe *probe)
+{
+    memset(probe, 0, sizeof *probe);
+}
+
+znn_dtype znn_probe_dtype(const znn_probe *probe)
+{
+    return probe->model.dtype;
+}
+
+/* Where in src[0, size) coding with `before` should end and with `after` begin,
+ * given that elements of `after` begin at phase. */
+static size_t find_change(const znn_probe_model *before, const znn_probe_model *after, unsigned phase,
+                          const uint8_t *src, size_t size)
+{
+    const unsigned s = znn_dtype_size(after->dtype);
+    int64_t sum = 0, best = 0;
+    size_t at = 0;
+    for (size_t i = 0; i + 2 * STEP <= size; i += STEP) {
+        sum += (int64_t)znn_model_cost(before, src + i, STEP) - (int64_t)znn_model_cost(after, src + i + phase, STEP);
+        if (sum < best) {
+            best = sum;
+            at = i + STEP;
+        }
+    }
+    return at + phase % s;
+}
+
+/* The region at the begin of the content: a small header before it is cut off. */
+static void begin_region(znn_probe *probe, const uint8_t *src, size_t size)
+{
+    znn_look look;
+    size_t n = ZNN_MIN(size, LOOK);
+    znn_look_at(&look, src, n);
+    probe->begun = true;
+    probe->starts_segment = true;
+    znn_model_train(&probe->model, look.dtype, src + look.phase, n - look.phase);
+    if (look.dtype == ZNN_BYTES)
+        return;
+    znn_probe_model flat;
+    znn_model_flat(&flat, (probe->model.expected + UNIT / 2) / znn_dtype_size(look.dtype));
+    size_t change = find_change(&flat, &probe->model, look.phase, src, n);
+    if (change >= SMALL_PREFIX || look.phase) {
+        probe->next = probe->model;
+        znn_model_train(&probe->next, look.dtype, src + change, n - change);
+        probe->next_starts_segment = true;
+        probe->model = flat;
+        probe->bounded = true;
+        probe->boundary = change;
+    }
+}
+
+/* A sample at `at` differs from the region: look again. */
+static void look_again(znn_probe *probe, const uint8_t *src, size_t at, size_t size)
+{
+    znn_look look;
+    const size_t n = ZNN_MIN(size - at, LOOK);
+    znn_look_at(&look, src + at, n);
+    const znn_probe_model *old = &probe->model;
+    const bool same = look.dtype == old->dtype && look.phase == 0;
+    /* What is as good as the dtype at hand is that dtype. */
+    const uint64_t retrained = znn_look_cost(&look, old->dtype, 0);
+    probe->regret = same || look.cost >= retrained ? 0 : probe->regret + (retrained - look.cost);
+    const bool new_dtype = probe->regret > NEW_DTYPE;
+    if (!new_dtype) {
+        uint64_t cost = znn_model_cost(old, src + at, n);
+        znn_model_train(&probe->next, old->dtype, src + at, n);
+        if (cost < retrained + NEW_REGION || n < LOOK) {
+            probe->model = probe->next;
+            return;
+        }
+    } else {
+        znn_model_train(&probe->next, look.dtype, src + at + look.phase, n - look.phase);
+    }
+    const size_t from = at > EVERY ? at - EVERY : 0;
+    const unsigned phase = new_dtype ? look.phase : 0;
+    const size_t s = znn_dtype_size(new_dtype ? look.dtype : old->dtype);
+    /* `from` and `at` are both multiples of STEP away from the begin. */
+    size_t change = from + find_change(old, &probe->next, phase, src + from, at + n - from);
+    if (change < s) { /* it was this from the begin on */
+        if (phase == 0) {
+            probe->model = probe->next;
+            return;
+        }
+        change = phase;
+    }
+    probe->bounded = true;
+    probe->boundary = change;
+    probe->next_starts_segment = new_dtype;
+}
+
+/* Looks that no sample asks for: often at first, since the first look saw little. */
+static bool is_due(unsigned samples)
+{
+    return samples <= 32 ? (samples & (samples - 1)) == 0 : samples % 128 == 0;
+}
+
+size_t znn_probe_region(znn_probe *probe, const uint8_t *src, size_t size, bool ends)
+{
+    if (!probe->begun)
+        begin_region(probe, src, size);
+    /* A look must be whole, or the answer would depend on how much is shown. */
+    for (; !probe->bounded && probe->good + (ends ? SAMPLE : LOOK) <= size; probe->good += EVERY)
+        if (is_due(++probe->samples) || !znn_model_fits(&probe->model, src + probe->good, SAMPLE))
+            look_again(probe, src, probe->good, size);
+    return probe->bounded ? ZNN_MIN(probe->boundary, size) : size;
+}
+
+void znn_probe_advance(znn_probe *probe, size_t n)
+{
+    probe->starts_segment = false;
+    probe->good = probe->good > n ? probe->good - n : 0;
+    if (!probe->bounded)
+        return;
+    probe->boundary -= n;
+    if (probe->boundary == 0) {
+        probe->model = probe->next;
+        probe->starts_segment = probe->next_starts_segment;
+        probe->bounded = false;
+        probe->good = 0;
+        probe->samples = 0;
+        probe->regret = 0;
+    }
+}
