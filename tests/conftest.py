@@ -7,12 +7,18 @@ can be put through the same tests.
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "data"))
+
+# Temporary files stay in the checkout, which may be on a larger disk than /tmp too.
+TEMPORARY = ROOT / ".cache" / "tmp"
+TEMPORARY.mkdir(parents=True, exist_ok=True)
+os.environ["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.tempdir = str(TEMPORARY)
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,8 @@ znn_status znn_encoder_new(znn_encoder **encoder, const znn_options *options)
 static void emit(znn_out_buffer *out, const uint8_t *src, size_t size, size_t *pos)
 {
     size_t n = ZNN_MIN(size - *pos, out->size - out->pos);
-    memcpy((uint8_t *)out->dst + out->pos, src + *pos, n);
+    if (n)
+        memcpy((uint8_t *)out->dst + out->pos, src + *pos, n);
     out->pos += n;
     *pos += n;
 }
