@@ -65,6 +65,19 @@ void znn_fields_join(const znn_fields *f, uint8_t *dst, size_t groups, const uin
 bool znn_fields_join_avx512(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *symbols,
                             const uint8_t *const planes[ZNN_PLANES_MAX]);
 
+/* Which symbol byte a symbol gets, by the low 6 bits of its byte: one vector's look-up. */
+typedef struct {
+    uint16_t owner[64]; /* the symbol that has these bits, 0xffff if none */
+    uint8_t common;     /* the byte that all other symbols, the escapes, get */
+} znn_symbol_map;
+
+/* znn_fields_split for the layouts that matter, by AVX-512, with the map
+ * applied: symbols takes symbol bytes, and escapes their positions (high 48
+ * bits) and symbols (low 16). False for other layouts. */
+bool znn_fields_split_avx512(const znn_fields *f, const uint8_t *src, size_t groups, const znn_symbol_map *map,
+                             uint8_t *symbols, uint8_t *const planes[ZNN_PLANES_MAX], uint64_t *escapes,
+                             size_t *escapes_count);
+
 /* Replace the symbol of element `index` of dst. */
 void znn_fields_patch(const znn_fields *f, uint8_t *dst, size_t index, unsigned symbol);
 

@@ -64,18 +64,26 @@ static inline __attribute__((always_inline)) uint64_t count_elements(uint32_t *c
 {
     const unsigned shift = 8 * size - 1 - count_bits;
     const uint32_t mask = (1u << count_bits) - 1;
-    uint32_t *second = counts + COUNTS_MAX;
-    memset(counts, 0, sizeof *counts << count_bits);
-    memset(second, 0, sizeof *counts << count_bits);
+    /* Four tables, so that equal neighbours do not wait for each other. */
+    for (unsigned k = 0; k < 4; k++)
+        memset(counts + k * COUNTS_MAX, 0, sizeof *counts << count_bits);
     uint64_t any = 0;
-    for (size_t i = 0; i < elements; i++) {
+    size_t i = 0;
+    for (; elements - i >= 4; i += 4)
+        for (unsigned k = 0; k < 4; k++) {
+            const uint8_t *p = src + (i + k) * size;
+            uint64_t v = size == 1 ? *p : size == 2 ? znn_load16(p) : size == 4 ? znn_load32(p) : znn_load64(p);
+            any |= v;
+            counts[k * COUNTS_MAX + (v >> shift & mask)]++;
+        }
+    for (; i < elements; i++) {
         const uint8_t *p = src + i * size;
         uint64_t v = size == 1 ? *p : size == 2 ? znn_load16(p) : size == 4 ? znn_load32(p) : znn_load64(p);
         any |= v;
-        (i & 1 ? second : counts)[v >> shift & mask]++;
+        counts[v >> shift & mask]++;
     }
     for (uint32_t s = 0; s <= mask; s++)
-        counts[s] += second[s];
+        counts[s] += counts[s + COUNTS_MAX] + counts[s + 2 * COUNTS_MAX] + counts[s + 3 * COUNTS_MAX];
     return any;
 }
 
@@ -234,34 +242,62 @@ static uint8_t *put16(uint8_t *p, unsigned v)
     return p + 2;
 }
 
-/* Symbols to symbol bytes; writes the patches. NULL if they pass `end`. */
-static uint8_t *map_symbols(uint8_t *symbols, const uint16_t *symbols16, size_t n, const uint16_t *map,
-                            const choice *c, uint8_t *patch, const uint8_t *end)
+typedef struct {
+    uint8_t *next;
+    const uint8_t *end;
+    const choice *c;
+    size_t after; /* the position after the last patch */
+    bool full;
+} patch_writer;
+
+static void add_patch(patch_writer *w, size_t position, unsigned symbol)
 {
-    size_t after = 0; /* the position after the last patch */
-    for (size_t i = 0; i < n; i++) {
-        unsigned code = map[symbols16[i]];
-        symbols[i] = (uint8_t)code;
-        if (code != ESCAPE)
-            continue;
-        symbols[i] = c->common;
-        for (; i - after > PATCH_DISTANCE_MAX; after += PATCH_DISTANCE_MAX + 1) {
-            if (end - patch < 8)
-                return NULL;
-            patch = put16(put16(patch, PATCH_DISTANCE_MAX | RARE_MAX << 12), 0xffff);
+    const choice *c = w->c;
+    for (; position - w->after > PATCH_DISTANCE_MAX && w->end - w->next >= 8; w->after += PATCH_DISTANCE_MAX + 1)
+        w->next = put16(put16(w->next, PATCH_DISTANCE_MAX | RARE_MAX << 12), 0xffff);
+    w->full = w->full || w->end - w->next < 8;
+    if (w->full)
+        return;
+    unsigned r = 0;
+    while (r < c->rare_count && c->rare[r] != symbol)
+        r++;
+    unsigned which = r < c->rare_count ? r : RARE_MAX;
+    w->next = put16(w->next, (unsigned)(position - w->after) | which << 12);
+    if (which == RARE_MAX)
+        w->next = put16(w->next, symbol);
+    w->after = position + 1;
+}
+
+/* Cut `groups` groups at src: symbol bytes, planes from group `first` on, patches. */
+static void split_groups(znn_chunk_coder *coder, const znn_fields *f, const choice *c, const uint16_t *map,
+                         const uint8_t *src, size_t first, size_t groups, uint8_t *const planes[ZNN_PLANES_MAX],
+                         patch_writer *w)
+{
+    uint8_t *at[ZNN_PLANES_MAX] = {0}, *symbols = coder->symbols + first * ZNN_GROUP;
+    for (unsigned p = 0; p < f->planes; p++)
+        at[p] = planes[p] + first * znn_plane_group_size(f, p);
+    if (c->coder == CODER_NARROW && znn_cpu_isa() == ZNN_ISA_AVX512) {
+        znn_symbol_map by_low6 = {.common = c->common};
+        memset(by_low6.owner, 0xff, sizeof by_low6.owner);
+        for (unsigned i = 0; i < c->table.count; i++)
+            by_low6.owner[c->table.order[i] & 63] = (uint16_t)(c->table.order[i] + c->base);
+        uint64_t *escapes = (uint64_t *)(void *)coder->symbols16;
+        size_t count;
+        if (znn_fields_split_avx512(f, src, groups, &by_low6, symbols, at, escapes, &count)) {
+            for (size_t i = 0; i < count; i++)
+                add_patch(w, first * ZNN_GROUP + (size_t)(escapes[i] >> 16), escapes[i] & 0xffff);
+            return;
         }
-        if (end - patch < 8)
-            return NULL;
-        unsigned r = 0;
-        while (r < c->rare_count && c->rare[r] != symbols16[i])
-            r++;
-        if (r < c->rare_count)
-            patch = put16(patch, (unsigned)(i - after) | r << 12);
-        else
-            patch = put16(put16(patch, (unsigned)(i - after) | RARE_MAX << 12), symbols16[i]);
-        after = i + 1;
     }
-    return patch;
+    znn_fields_split(f, src, groups, coder->symbols16, at);
+    for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
+        unsigned code = map[coder->symbols16[i]];
+        symbols[i] = (uint8_t)code;
+        if (code == ESCAPE) {
+            symbols[i] = c->common;
+            add_patch(w, first * ZNN_GROUP + i, coder->symbols16[i]);
+        }
+    }
 }
 
 static unsigned lanes_log_for(size_t elements)
@@ -316,18 +352,6 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
         planes[p] = plane;
         plane += groups * znn_plane_group_size(&f, p);
     }
-    znn_fields_split(&f, src, whole, coder->symbols16, planes);
-    if (groups > whole) {
-        uint8_t last[ZNN_GROUP * 8] = {0};
-        for (unsigned i = 0; i < ZNN_GROUP; i++)
-            znn_fields_patch(&f, last, i, c.common + c.base);
-        memcpy(last, src + whole * ZNN_GROUP * element_size, (elements % ZNN_GROUP) * element_size);
-        uint8_t *at[ZNN_PLANES_MAX] = {0};
-        for (unsigned p = 0; p < f.planes; p++)
-            at[p] = planes[p] + whole * znn_plane_group_size(&f, p);
-        znn_fields_split(&f, last, 1, coder->symbols16 + whole * ZNN_GROUP, at);
-    }
-
     /* Header, rare symbols, patches. */
     uint8_t *out = dst, *end = dst + znn_chunk_encode_room(n);
     memset(out, 0, HEADER);
@@ -339,11 +363,19 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
     out += HEADER;
     for (unsigned i = 0; i < c.rare_count; i++)
         out = put16(out, c.rare[i]);
-    uint8_t *patches = out;
-    out = map_symbols(coder->symbols, coder->symbols16, groups * ZNN_GROUP, map, &c, out, end);
-    if (!out)
+    patch_writer patches = {.next = out, .end = end, .c = &c};
+    split_groups(coder, &f, &c, map, src, 0, whole, planes, &patches);
+    if (groups > whole) {
+        uint8_t last[ZNN_GROUP * 8] = {0};
+        for (unsigned i = 0; i < ZNN_GROUP; i++)
+            znn_fields_patch(&f, last, i, c.common + c.base);
+        memcpy(last, src + whole * ZNN_GROUP * element_size, (elements % ZNN_GROUP) * element_size);
+        split_groups(coder, &f, &c, map, last, whole, 1, planes, &patches);
+    }
+    if (patches.full)
         return 0;
-    znn_store32(dst + 12, (uint32_t)(out - patches));
+    znn_store32(dst + 12, (uint32_t)(patches.next - out));
+    out = patches.next;
 
     /* Planes. */
     unsigned methods = 0;
