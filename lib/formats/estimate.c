@@ -179,7 +179,7 @@ static znn_dtype kind_of_bytes(const histograms *h, const uint16_t *all, uint64_
 /* Parts in 1000 of the bytes' size by which larger elements, and integers, must
  * be better: a larger element sees all that a smaller one does, and chance. */
 static const uint8_t handicap[ZNN_DTYPE_COUNT] = {
-    [ZNN_I16] = 5, [ZNN_F32] = 5, [ZNN_I32] = 10, [ZNN_F64] = 12, [ZNN_I64] = 15};
+    [ZNN_I16] = 5, [ZNN_F32] = 5, [ZNN_I32] = 10, [ZNN_F64] = 20, [ZNN_I64] = 35};
 
 static void consider(znn_look *look, znn_dtype dtype, unsigned phase, uint64_t cost)
 {
@@ -220,13 +220,23 @@ void znn_look_at(znn_look *look, const uint8_t *src, size_t n)
     look->size = n;
     /* On a tie the first wins: small elements before large, floats before integers. */
     for (unsigned p = 0; p < 2; p++) {
-        consider(look, ZNN_BF16, p, entropy(merged(m, h.exponent8, p + 1, 2), 256, 8) + low2[p] + n / 2 * UNIT);
-        consider(look, ZNN_F16, p, low2[1 - p] + byte2[p] + n / 2 * UNIT);
+        const unsigned top = 1 - p;
+        const uint16_t *exponents = merged(m, h.exponent8, top, 2);
+        uint64_t cost = entropy(exponents, 256, 8);
+        fold(f, exponents, 31, 3);
+        /* An F16 read as BF16 has 3 bits of mantissa at the end of its exponent: noise. */
+        bool is_f16 = cost > entropy(f, 32, 5) + n / 2 * UNIT * 5 / 2;
+        consider(look, ZNN_BF16, p, cost + low2[p] + n / 2 * UNIT + (is_f16 ? n * 8 * UNIT / 100 : 0));
+        /* Read at the wrong phase, exponent and noise would but change places. */
+        consider(look, ZNN_F16, p,
+                 low2[top] + low2[p] + n / 2 * 2 * UNIT + (low2[top] > low2[p] ? n * 8 * UNIT / 50 : 0));
     }
+    uint64_t eight[4]; /* bits 14..7 of two neighbours: an exponent, or bits of a mantissa */
+    for (unsigned k = 0; k < 4; k++)
+        eight[k] = entropy(merged(m, h.exponent8, k, 4), 256, 8);
     for (unsigned p = 0; p < 4; p++)
         consider(look, ZNN_F32, p,
-                 entropy(merged(m, h.exponent8, p + 3, 4), 256, 8) + low4[(p + 2) % 4] + byte4[(p + 1) % 4] +
-                     byte4[p] + n / 4 * UNIT);
+                 eight[(p + 3) % 4] + eight[(p + 2) % 4] + eight[(p + 1) % 4] + low4[p] + n / 4 * UNIT);
     uint64_t groups4 = byte4[0] + byte4[1] + byte4[2] + byte4[3], groups8 = 0;
     for (unsigned k = 0; k < 8; k++)
         groups8 += byte8[k];

@@ -70,15 +70,18 @@ static void look_again(znn_probe *probe, const uint8_t *src, size_t at, size_t s
     const size_t n = ZNN_MIN(size - at, LOOK);
     znn_look_at(&look, src + at, n);
     const znn_probe_model *old = &probe->model;
+    const unsigned size_before = znn_dtype_size(old->dtype);
     const bool same = look.dtype == old->dtype && look.phase == 0;
     /* What is as good as the dtype at hand is that dtype. */
     const uint64_t retrained = znn_look_cost(&look, old->dtype, 0);
+    if (znn_dtype_size(look.dtype) == 1 && size_before == 1 && !same)
+        look.cost = retrained - ZNN_MIN(retrained, NEW_DTYPE * 2 / 3); /* which of the two costs the same: two votes decide */
     probe->regret = same || look.cost >= retrained ? 0 : probe->regret + (retrained - look.cost);
     const bool new_dtype = probe->regret > NEW_DTYPE;
     if (!new_dtype) {
         uint64_t cost = znn_model_cost(old, src + at, n);
         znn_model_train(&probe->next, old->dtype, src + at, n);
-        if (cost < retrained + NEW_REGION || n < LOOK) {
+        if (size_before == 1 || cost < retrained + NEW_REGION || n < LOOK) {
             probe->model = probe->next;
             return;
         }
