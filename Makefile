@@ -7,6 +7,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 CMAKE_FLAGS ?=
 PYTEST_FLAGS ?=
 PYTHON = .venv/bin/python
+MAKEFLAGS += --no-print-directory
 
 .PHONY: all configure setup demo test bench install clean format
 
@@ -20,17 +21,17 @@ setup:
 	@scripts/setup
 
 demo: setup
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) all
 	@$(PYTHON) scripts/demo.py $(BUILD)/znn
 
 test: setup
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) all
 	cmake --build $(BUILD) -j $(JOBS) --target unit_tests
 	cd $(BUILD) && ctest --output-on-failure --no-tests=error -j $(JOBS)
 	ZNN=$(abspath $(BUILD))/znn $(PYTHON) -m pytest tests $(PYTEST_FLAGS)
 
 bench: setup
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) all
 	$(PYTHON) bench/run.py $(BUILD)/znn
 
 install: all

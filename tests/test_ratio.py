@@ -22,7 +22,7 @@ PROBING = 0.15
 
 # A peer's figures: the bytes that zipnn 0.5.4 makes of each file, by
 # ZipNN(input_format="byte", bytearray_dtype=..., threads=1).compress(a copy of the whole file), with the better of
-# float32 and float16, decompressed and compared. It damages its heap on a file of an odd size, (*): there the last byte
+# float32 and float16, decompressed and compared. On (*) it damages its heap: there the last byte
 # was held back and counted as it is.
 ZIPNN = {
     "chgnet/chgnet/pretrained/0.2.0/chgnet_0.2.0_e30f77s348m32.pth.tar": 4_082_634,
