@@ -192,6 +192,19 @@ static void consider(znn_look *look, znn_dtype dtype, unsigned phase, uint64_t c
     }
 }
 
+/* The codec finds structure in any field, so that at a wrong phase a float costs
+ * little more; but there it is another field that says most, or the exponent is
+ * the zeros below clean values. What it then must be better by. */
+static uint64_t misplaced(const znn_look *look, uint64_t exponent, const uint64_t *others, unsigned count,
+                          size_t elements)
+{
+    const uint64_t constant = elements * UNIT / 8;
+    bool right = exponent >= constant;
+    for (unsigned i = 0; i < count; i++)
+        right = right && (others[i] < constant || exponent <= others[i]);
+    return right ? 0 : look->size * 8 * UNIT / 50;
+}
+
 void znn_look_at(znn_look *look, const uint8_t *src, size_t n)
 {
     histograms h;
@@ -227,26 +240,30 @@ void znn_look_at(znn_look *look, const uint8_t *src, size_t n)
         /* An F16 read as BF16 has 3 bits of mantissa at the end of its exponent: noise. */
         bool is_f16 = cost > entropy(f, 32, 5) + n / 2 * UNIT * 5 / 2;
         consider(look, ZNN_BF16, p, cost + low2[p] + n / 2 * UNIT + (is_f16 ? n * 8 * UNIT / 100 : 0));
-        /* Read at the wrong phase, exponent and noise would but change places. */
         consider(look, ZNN_F16, p,
-                 low2[top] + low2[p] + n / 2 * 2 * UNIT + (low2[top] > low2[p] ? n * 8 * UNIT / 50 : 0));
+                 low2[top] + low2[p] + n / 2 * 2 * UNIT + misplaced(look, low2[top], &low2[p], 1, n / 2));
     }
     uint64_t eight[4]; /* bits 14..7 of two neighbours: an exponent, or bits of a mantissa */
     for (unsigned k = 0; k < 4; k++)
         eight[k] = entropy(merged(m, h.exponent8, k, 4), 256, 8);
-    for (unsigned p = 0; p < 4; p++)
+    for (unsigned p = 0; p < 4; p++) {
+        const uint64_t exponent = eight[(p + 3) % 4], others[3] = {eight[(p + 2) % 4], eight[(p + 1) % 4], low4[p]};
         consider(look, ZNN_F32, p,
-                 eight[(p + 3) % 4] + eight[(p + 2) % 4] + eight[(p + 1) % 4] + low4[p] + n / 4 * UNIT);
+                 exponent + others[0] + others[1] + others[2] + n / 4 * UNIT +
+                     misplaced(look, exponent, others, 3, n / 4));
+    }
     uint64_t groups4 = byte4[0] + byte4[1] + byte4[2] + byte4[3], groups8 = 0;
     for (unsigned k = 0; k < 8; k++)
         groups8 += byte8[k];
     for (unsigned p = 0; p < 8; p++) {
         unsigned top = (p + 7) % 8, second = (p + 6) % 8;
         fold(f, h.byte[top], 7, 4);
-        uint64_t cost = entropy(f, 8, 3) + entropy(h.exponent11[top], 256, 8) + n / 8 * UNIT;
+        const uint64_t exponent = entropy(f, 8, 3) + entropy(h.exponent11[top], 256, 8);
+        uint64_t rest[6], cost = exponent + n / 8 * UNIT;
+        for (unsigned k = 0; k < 6; k++)
+            cost += rest[k] = byte8[(p + k) % 8];
         fold(f, h.byte[second], 15, 0);
-        cost += entropy(f, 16, 4) + groups8 - byte8[top] - byte8[second];
-        consider(look, ZNN_F64, p, cost);
+        consider(look, ZNN_F64, p, cost + entropy(f, 16, 4) + misplaced(look, exponent, rest, 6, n / 8));
     }
     for (unsigned p = 0; p < 8; p++) {
         consider(look, ZNN_I64, p, groups8);
@@ -274,30 +291,36 @@ uint64_t znn_look_cost(const znn_look *look, znn_dtype dtype, unsigned phase)
 
 /* ---- models -------------------------------------------------------------- */
 
-static inline __attribute__((always_inline)) uint64_t cost_of(const znn_probe_model *m, const layout *l,
-                                                              const uint8_t *src, size_t n, unsigned size,
-                                                              unsigned fields)
+static inline __attribute__((always_inline)) uint64_t cost_of(const znn_probe_model *m, const uint8_t *src, size_t n,
+                                                              unsigned size, unsigned fields)
 {
     uint64_t sum = 0;
     for (size_t i = 0; i + size <= n; i += size) {
         uint64_t v = load(src + i, size);
         for (unsigned f = 0; f < fields; f++)
-            sum += m->cost[f][v >> l->field[f].shift & l->field[f].mask];
+            sum += m->cost[f][v >> m->shift[f] & 255];
     }
-    return sum + (uint64_t)(n / size) * l->raw * UNIT;
+    return sum + (uint64_t)(n / size) * m->raw;
+}
+
+static inline __attribute__((always_inline)) uint64_t cost_of_size(const znn_probe_model *m, const uint8_t *src,
+                                                                   size_t n, unsigned fields)
+{
+    switch (znn_dtype_size(m->dtype)) {
+    case 1: return cost_of(m, src, n, 1, fields);
+    case 2: return cost_of(m, src, n, 2, fields);
+    case 4: return cost_of(m, src, n, 4, fields);
+    default: return cost_of(m, src, n, 8, fields);
+    }
 }
 
 uint64_t znn_model_cost(const znn_probe_model *m, const uint8_t *src, size_t n)
 {
-    switch (m->dtype) {
-    case ZNN_BF16: return cost_of(m, &bfloat16, src, n, 2, 2);
-    case ZNN_F16: return cost_of(m, &float16, src, n, 2, 2);
-    case ZNN_F32: return cost_of(m, &float32, src, n, 4, 4);
-    case ZNN_F64: return cost_of(m, &float64, src, n, 8, 9);
-    case ZNN_I16: return cost_of(m, &bytes2, src, n, 2, 2);
-    case ZNN_I32: return cost_of(m, &bytes4, src, n, 4, 4);
-    case ZNN_I64: return cost_of(m, &bytes8, src, n, 8, 8);
-    default: return cost_of(m, &bytes1, src, n, 1, 1);
+    switch (m->fields) {
+    case 0: return n / znn_dtype_size(m->dtype) * (uint64_t)m->raw;
+    case 1: return cost_of_size(m, src, n, 1);
+    case 2: return cost_of_size(m, src, n, 2);
+    default: return cost_of_size(m, src, n, m->fields);
     }
 }
 
@@ -348,6 +371,7 @@ void znn_model_train(znn_probe_model *m, znn_dtype dtype, const uint8_t *src, si
     uint32_t counts[256];
     memset(m, 0, sizeof *m);
     m->dtype = dtype;
+    m->raw = l->raw * UNIT;
     for (unsigned f = 0; f < l->fields; f++) {
         const unsigned mask = l->field[f].mask;
         memset(counts, 0, sizeof counts);
@@ -355,8 +379,18 @@ void znn_model_train(znn_probe_model *m, znn_dtype dtype, const uint8_t *src, si
             counts[load(src + i * l->size, l->size) >> l->field[f].shift & mask]++;
         /* A count and 1/16 for each value, so that what was not seen costs something finite. */
         const uint32_t total = log2_fast((uint32_t)(16 * elements + mask + 1));
-        for (unsigned i = 0; i < 256; i++)
-            m->cost[f][i] = (uint16_t)ZNN_MIN(total - log2_fast(16 * counts[i & mask] + 1), (uint32_t)COST_MAX);
+        uint16_t *cost = m->cost[m->fields];
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < 256; i++) {
+            cost[i] = (uint16_t)ZNN_MIN(total - log2_fast(16 * counts[i & mask] + 1), (uint32_t)COST_MAX);
+            sum += i <= mask ? (uint64_t)counts[i] * cost[i] : 0;
+        }
+        /* Noise: its statistics would say more of the sample than of what follows. */
+        const unsigned noise = (unsigned)__builtin_popcount(mask) * UNIT;
+        if (sum + sum / 16 > (uint64_t)elements * noise)
+            m->raw += noise;
+        else
+            m->shift[m->fields++] = l->field[f].shift;
     }
     m->expected = elements ? (unsigned)(znn_model_cost(m, src, n) / elements) : 0;
     m->spread = n >= 512 ? unevenness_of(m, src, 512) : 0;
@@ -366,9 +400,7 @@ void znn_model_flat(znn_probe_model *m, unsigned cost_of_byte)
 {
     memset(m, 0, sizeof *m);
     m->dtype = ZNN_BYTES;
-    m->expected = cost_of_byte;
-    for (unsigned i = 0; i < 256; i++)
-        m->cost[0][i] = (uint16_t)cost_of_byte;
+    m->raw = m->expected = cost_of_byte;
 }
 
 bool znn_model_fits(const znn_probe_model *m, const uint8_t *src, size_t n)

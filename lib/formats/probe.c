@@ -108,7 +108,7 @@ static void look_again(znn_probe *probe, const uint8_t *src, size_t at, size_t s
 /* Looks that no sample asks for: often at first, since the first look saw little. */
 static bool is_due(unsigned samples)
 {
-    return samples <= 32 ? (samples & (samples - 1)) == 0 : samples % 128 == 0;
+    return samples <= 32 ? (samples & (samples - 1)) == 0 : samples % 512 == 0;
 }
 
 size_t znn_probe_region(znn_probe *probe, const uint8_t *src, size_t size, bool ends)

@@ -18,8 +18,11 @@
 /* What each value of each field of an element costs, in 1/256 bits. */
 typedef struct {
     znn_dtype dtype;
+    unsigned raw;      /* cost of what is noise in an element */
     unsigned expected; /* cost of an element */
     unsigned spread;   /* of byte values, where it is no float */
+    unsigned fields;
+    uint8_t shift[ZNN_PROBE_FIELDS];
     uint16_t cost[ZNN_PROBE_FIELDS][256];
 } znn_probe_model;
 
