@@ -324,6 +324,12 @@ uint64_t znn_model_cost(const znn_probe_model *m, const uint8_t *src, size_t n)
     }
 }
 
+/* Bytes have less to say than numbers. */
+static size_t sample_size(znn_dtype dtype)
+{
+    return znn_dtype_size(dtype) == 1 ? ZNN_SAMPLE_MAX : ZNN_SAMPLE_MAX / 2;
+}
+
 /* How uneven the bytes are by position modulo 4 (so that numbers hidden in noise
  * show), and in all, as sums of squares. */
 static void unevenness(const uint8_t *src, size_t n, uint32_t *by_position, uint32_t *all)
@@ -393,7 +399,7 @@ void znn_model_train(znn_probe_model *m, znn_dtype dtype, const uint8_t *src, si
             m->shift[m->fields++] = l->field[f].shift;
     }
     m->expected = elements ? (unsigned)(znn_model_cost(m, src, n) / elements) : 0;
-    m->spread = n >= 512 ? unevenness_of(m, src, 512) : 0;
+    m->spread = n >= sample_size(dtype) ? unevenness_of(m, src, sample_size(dtype)) : 0;
 }
 
 void znn_model_flat(znn_probe_model *m, unsigned cost_of_byte)
@@ -403,12 +409,13 @@ void znn_model_flat(znn_probe_model *m, unsigned cost_of_byte)
     m->raw = m->expected = cost_of_byte;
 }
 
-bool znn_model_fits(const znn_probe_model *m, const uint8_t *src, size_t n)
+bool znn_model_fits(const znn_probe_model *m, const uint8_t *src)
 {
     const unsigned size = znn_dtype_size(m->dtype);
+    const size_t n = sample_size(m->dtype);
     const uint64_t elements = n / size;
     const uint64_t cost = znn_model_cost(m, src, n), expected = m->expected * elements;
-    const uint64_t allowed = elements * UNIT * (size > 2 ? 3 : 2) / 4;
+    const uint64_t allowed = elements * UNIT * (size > 1 ? 2 : 1) / 2;
     if (cost > expected + allowed || cost + allowed < expected)
         return false;
     if (size == 1) {

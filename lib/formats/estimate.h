@@ -5,7 +5,8 @@
 
 #include "formats/probe.h"
 
-#define ZNN_LOOK_MAX 16384 /* bytes */
+#define ZNN_LOOK_MAX ((size_t)32768) /* bytes: counts have 16 bits */
+#define ZNN_SAMPLE_MAX ((size_t)512)
 
 /* Every dtype at every phase, by histograms over one stretch of bytes. */
 typedef struct {
@@ -23,7 +24,7 @@ void znn_model_train(znn_probe_model *model, znn_dtype dtype, const uint8_t *src
 void znn_model_flat(znn_probe_model *model, unsigned cost_of_byte);
 /* Of the whole elements in src[0, n). */
 uint64_t znn_model_cost(const znn_probe_model *model, const uint8_t *src, size_t n);
-/* Whether a sample looks like what the model was trained on. */
-bool znn_model_fits(const znn_probe_model *model, const uint8_t *src, size_t n);
+/* Whether a sample, of ZNN_SAMPLE_MAX bytes at src, looks like what the model was trained on. */
+bool znn_model_fits(const znn_probe_model *model, const uint8_t *src);
 
 #endif

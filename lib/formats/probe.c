@@ -4,7 +4,6 @@
 
 #define LOOK ((size_t)8192)        /* bytes that a search looks at */
 #define EVERY ((size_t)8192)       /* one sample in so many bytes */
-#define SAMPLE ((size_t)512)       /* bytes */
 #define STEP ((size_t)8)           /* a change is sought in steps of the largest element */
 #define UNIT 256                   /* costs are in 1/256 bits */
 #define NEW_DTYPE (300 * 8 * UNIT) /* what a new chunk must save, to pay for its headers and tables */
@@ -116,8 +115,8 @@ size_t znn_probe_region(znn_probe *probe, const uint8_t *src, size_t size, bool 
     if (!probe->begun)
         begin_region(probe, src, size);
     /* A look must be whole, or the answer would depend on how much is shown. */
-    for (; !probe->bounded && probe->good + (ends ? SAMPLE : LOOK) <= size; probe->good += EVERY)
-        if (is_due(++probe->samples) || !znn_model_fits(&probe->model, src + probe->good, SAMPLE))
+    for (; !probe->bounded && probe->good + (ends ? ZNN_SAMPLE_MAX : LOOK) <= size; probe->good += EVERY)
+        if (is_due(++probe->samples) || !znn_model_fits(&probe->model, src + probe->good))
             look_again(probe, src, probe->good, size);
     return probe->bounded ? ZNN_MIN(probe->boundary, size) : size;
 }
