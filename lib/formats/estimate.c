@@ -5,6 +5,7 @@
 #define UNIT 256
 #define COST_MAX (14 * UNIT) /* of a value never seen */
 #define REPEAT 6             /* bytes that make a match worth while for zstd */
+#define MATCH_BITS 18
 #define REPEAT_LOG 12
 #define MARGIN 33            /* numbers must beat bytes by 1/MARGIN */
 #define NOISE 100            /* saving less than 1/NOISE is no structure at all */
@@ -147,20 +148,28 @@ static void fold(uint16_t *out, const uint16_t *h, unsigned mask, unsigned shift
         out[i >> shift & mask] = (uint16_t)(out[i >> shift & mask] + h[i]);
 }
 
-/* Bytes whose last REPEAT ones were seen before in this look: what zstd saves
- * beyond an entropy coder. */
-static size_t repeats(const uint8_t *src, size_t n)
+/* What zstd would take: an entropy coder's share of what it finds nowhere before. */
+static uint64_t zstd_cost(const uint8_t *src, size_t n, uint64_t order0, size_t *repeated)
 {
     uint16_t last[1 << REPEAT_LOG];
     memset(last, 0xff, sizeof last);
-    size_t found = 0;
-    for (size_t i = 0; i + 8 <= n; i++) {
+    uint64_t matches = 0;
+    *repeated = 0;
+    for (size_t i = 0; i + 8 <= n;) {
         uint64_t v = znn_load64(src + i) << 8 * (8 - REPEAT);
         uint16_t *slot = &last[v * UINT64_C(0x9E3779B97F4A7C15) >> (64 - REPEAT_LOG)];
-        found += *slot != 0xffff && memcmp(src + *slot, src + i, REPEAT) == 0;
+        const uint8_t *before = src + *slot;
+        const bool found = *slot != 0xffff && memcmp(before, src + i, REPEAT) == 0;
         *slot = (uint16_t)i;
+        size_t length = found ? REPEAT : 1;
+        while (found && i + length < n && before[length] == src[i + length])
+            length++;
+        i += length;
+        matches += found;
+        *repeated += found ? length : 0;
     }
-    return found;
+    uint64_t cost = order0 / n * (n - *repeated) + matches * MATCH_BITS * UNIT;
+    return ZNN_MIN(cost, order0);
 }
 
 /* Bytes of no phase: floats of 8 bits have a sign that depends on nothing, and
@@ -290,10 +299,8 @@ void znn_look_at(znn_look *look, const uint8_t *src, size_t n)
     }
     /* Floats repeat nothing; of other things zstd may know more. */
     const bool is_float = look->dtype >= ZNN_F16 && look->cost < order0 - order0 / MARGIN;
-    const size_t repeated = is_float ? 0 : repeats(src, n);
-    uint64_t bytes = order0;
-    bytes -= ZNN_MIN(bytes, bytes / n * repeated);
-    bytes += repeated * UNIT / 2;
+    size_t repeated = 0;
+    uint64_t bytes = is_float ? order0 : zstd_cost(src, n, order0, &repeated);
     look->costs[ZNN_BYTES][0] = look->costs[ZNN_I8][0] = bytes;
     look->costs[ZNN_F8_E4M3][0] = look->costs[ZNN_F8_E5M2][0] = bytes;
     if (look->cost > bytes - bytes / MARGIN) {

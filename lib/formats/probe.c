@@ -76,17 +76,18 @@ static void look_again(znn_probe *probe, const uint8_t *src, size_t at, size_t s
     if (znn_dtype_size(look.dtype) == 1 && size_before == 1 && !same)
         look.cost = retrained - ZNN_MIN(retrained, NEW_DTYPE * 2 / 3); /* which of the two costs the same: two votes decide */
     probe->regret = same || look.cost >= retrained ? 0 : probe->regret + (retrained - look.cost);
-    const bool new_dtype = probe->regret > NEW_DTYPE;
-    if (!new_dtype) {
-        uint64_t cost = znn_model_cost(old, src + at, n);
-        znn_model_train(&probe->next, old->dtype, src + at, n);
-        if (size_before == 1 || cost < retrained + NEW_REGION || n < LOOK) {
-            probe->model = probe->next;
-            return;
-        }
-    } else {
-        znn_model_train(&probe->next, look.dtype, src + at + look.phase, n - look.phase);
+    /* The region ends where its own dtype, were it to go on, needs new statistics
+     * so badly that a chunk of its own would pay; then any dtype may follow. */
+    const bool new_region = n == LOOK && znn_model_cost(old, src + at, n) > retrained + NEW_REGION;
+    const bool new_dtype = !same && (new_region ? look.cost < retrained : probe->regret > NEW_DTYPE);
+    if (!new_dtype && (!new_region || size_before == 1)) {
+        znn_model_train(&probe->model, old->dtype, src + at, n);
+        return;
     }
+    if (new_dtype)
+        znn_model_train(&probe->next, look.dtype, src + at + look.phase, n - look.phase);
+    else
+        znn_model_train(&probe->next, old->dtype, src + at, n);
     const size_t from = at > EVERY ? at - EVERY : 0;
     const unsigned phase = new_dtype ? look.phase : 0;
     const size_t s = znn_dtype_size(new_dtype ? look.dtype : old->dtype);
