@@ -14,15 +14,11 @@ static znn_isa_level detect(void)
     znn_isa_level isa = ZNN_ISA_SCALAR;
 #if ZNN_X86
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
-        isa = ZNN_ISA_AVX2;
-        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"))
-            isa = ZNN_ISA_AVX512;
-    }
-#elif defined(__aarch64__)
-    isa = ZNN_ISA_NEON;
+    /* AVX2 and NEON have no paths of their own yet: scalar code runs there. */
+    if (__builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"))
+        isa = ZNN_ISA_AVX512;
 #endif
     const char *wish = getenv("ZNN_ISA");
     for (int i = 0; wish && i < (int)isa; i++)

@@ -56,6 +56,41 @@ typedef struct {
     unsigned rare_count;
 } choice;
 
+/* ---- the instruction set's own ways ---- */
+
+typedef size_t (*narrow_encode_fn)(const znn_narrow_table *, unsigned, const uint8_t *, size_t, const uint16_t *,
+                                   uint8_t *);
+typedef void (*narrow_decode_fn)(znn_narrow_decoder *, uint8_t *, size_t);
+
+static narrow_encode_fn narrow_encoder(void)
+{
+#if ZNN_X86
+    if (znn_cpu_isa() == ZNN_ISA_AVX512)
+        return znn_narrow_encode_avx512;
+#endif
+    return znn_narrow_encode_scalar;
+}
+
+static narrow_decode_fn narrow_decoder(void)
+{
+#if ZNN_X86
+    if (znn_cpu_isa() == ZNN_ISA_AVX512)
+        return znn_narrow_decode_avx512;
+#endif
+    return znn_narrow_decode_scalar;
+}
+
+static bool join_fast(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *symbols,
+                      const uint8_t *const planes[ZNN_PLANES_MAX])
+{
+#if ZNN_X86
+    return znn_cpu_isa() == ZNN_ISA_AVX512 && znn_fields_join_avx512(f, dst, groups, symbols, planes);
+#else
+    (void)f, (void)dst, (void)groups, (void)symbols, (void)planes;
+    return false;
+#endif
+}
+
 /* ---- choosing ---------------------------------------------------------- */
 
 static inline __attribute__((always_inline)) uint64_t count_elements(uint32_t *counts, unsigned count_bits,
@@ -276,6 +311,7 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, const choi
     uint8_t *at[ZNN_PLANES_MAX] = {0}, *symbols = coder->symbols + first * ZNN_GROUP;
     for (unsigned p = 0; p < f->planes; p++)
         at[p] = planes[p] + first * znn_plane_group_size(f, p);
+#if ZNN_X86
     if (c->coder == CODER_NARROW && znn_cpu_isa() == ZNN_ISA_AVX512) {
         znn_symbol_map by_low6 = {.common = c->common};
         memset(by_low6.owner, 0xff, sizeof by_low6.owner);
@@ -289,6 +325,7 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, const choi
             return;
         }
     }
+#endif
     znn_fields_split(f, src, groups, coder->symbols16, at);
     for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
         unsigned code = map[coder->symbols16[i]];
@@ -420,9 +457,7 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
                 (uint16_t)(0x8000 | (znn_load32(bits + STATE_BITS * l / 8) >> STATE_BITS * l % 8 & 0x7fff));
         uint8_t *stream_end = coder->stream + znn_wide_room(coder->chunk_max);
         size_t table = znn_narrow_table_write(&c.table, coder->stream);
-        stream_size = znn_cpu_isa() == ZNN_ISA_AVX512
-                          ? znn_narrow_encode_avx512(&c.table, lanes, coder->symbols, rows, states, stream_end)
-                          : znn_narrow_encode_scalar(&c.table, lanes, coder->symbols, rows, states, stream_end);
+        stream_size = narrow_encoder()(&c.table, lanes, coder->symbols, rows, states, stream_end);
         if ((size_t)(end - out) < table + stream_size + tail)
             return 0;
         memcpy(out, coder->stream, table);
@@ -490,7 +525,6 @@ typedef struct {
     uint8_t *dst;
     size_t elements; /* of the chunk */
     bool large;
-    znn_isa_level isa;
 } joiner;
 
 /* Join groups [first, first + count), patch, hash, and hand over. */
@@ -502,7 +536,7 @@ static void join_block(joiner *j, size_t first, size_t count, const uint8_t *sym
     size_t size = (to - from) * f->element_size;
     bool detour = j->large || to - from < count * ZNN_GROUP;
     uint8_t *out = detour ? j->coder->block : j->dst + from * f->element_size;
-    if (j->isa != ZNN_ISA_AVX512 || !znn_fields_join_avx512(f, out, count, symbols, planes))
+    if (!join_fast(f, out, count, symbols, planes))
         znn_fields_join(f, out, count, symbols, planes);
     while (j->patches.pending && j->patches.position < from + count * ZNN_GROUP) {
         if (j->patches.position >= from) /* always so for a valid stream */
@@ -560,8 +594,7 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
                 .hasher = hasher,
                 .dst = dst,
                 .elements = elements,
-                .large = large,
-                .isa = znn_cpu_isa()};
+                .large = large};
     p += 2 * (size_t)rare_count;
     j.patches.next = p;
     j.patches.end = p + patch_size;
@@ -606,8 +639,7 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
         size_t used = znn_narrow_table_read(&table, p, (size_t)(end - p));
         if (!used || !znn_narrow_decoder_begin(&d, &table, lanes, p + used, (size_t)(end - p) - used))
             return ZNN_ERROR_FORMAT;
-        void (*decode)(znn_narrow_decoder *, uint8_t *, size_t) =
-            j.isa == ZNN_ISA_AVX512 ? znn_narrow_decode_avx512 : znn_narrow_decode_scalar;
+        const narrow_decode_fn decode = narrow_decoder();
         const size_t safe = last_raw < 0 ? groups : last_raw_stored / znn_plane_group_size(&f, (unsigned)last_raw);
         for (; at + BLOCK_GROUPS <= safe && at + BLOCK_GROUPS <= elements / ZNN_GROUP; at += BLOCK_GROUPS) {
             decode(&d, coder->symbols, BLOCK_GROUPS * ZNN_GROUP / lanes);

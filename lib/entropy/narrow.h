@@ -57,6 +57,7 @@ bool znn_narrow_decoder_ready(znn_narrow_decoder *d);
 
 /* Decode rows * lanes symbols to out. Sets d->failed on a short stream. */
 void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows);
+/* Elsewhere than on x86-64 this is never chosen, and is not there. */
 void znn_narrow_decode_avx512(znn_narrow_decoder *d, uint8_t *out, size_t rows);
 
 /* Encode rows * lanes symbols; the bytes are written so that they end at
