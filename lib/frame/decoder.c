@@ -62,6 +62,8 @@ void znn_decoder_free(znn_decoder *d)
 
 znn_status znn_decoder_new(znn_decoder **decoder, const znn_options *options)
 {
+    if (!decoder)
+        return ZNN_ERROR_ARGUMENT;
     *decoder = NULL;
     znn_options checked;
     znn_status status = znn_options_check(&checked, options);

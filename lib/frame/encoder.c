@@ -58,6 +58,8 @@ static size_t block_room(const znn_encoder *e)
 
 znn_status znn_encoder_new(znn_encoder **encoder, const znn_options *options)
 {
+    if (!encoder)
+        return ZNN_ERROR_ARGUMENT;
     *encoder = NULL;
     znn_options checked;
     znn_status status = znn_options_check(&checked, options);
@@ -334,11 +336,25 @@ znn_status znn_encoder_run(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *i
 
 uint64_t znn_compress_bound(uint64_t size)
 {
-    /* Pieces are cut at tensors, of which a chunk's size can hold many; a
-     * safetensors tensor of its own costs about as much as its entry in the
-     * header. Every other piece is at least 4 KiB. */
+    /* More than real files take. Tensors of a few bytes each could take more
+     * yet, in chunks of their own: then znn_compress cuts them otherwise. */
     uint64_t extra = size / 64 + 4096;
     return size > UINT64_MAX - extra ? UINT64_MAX : size + extra;
+}
+
+static znn_status compress_all(znn_out_buffer *out, const void *src, size_t src_size, const znn_options *options)
+{
+    znn_encoder *e;
+    znn_status status = znn_encoder_new(&e, options);
+    if (status != ZNN_OK)
+        return status;
+    znn_in_buffer in = {src, src_size, 0};
+    size_t pending;
+    status = znn_encoder_run(e, out, &in, ZNN_END, &pending);
+    if (status == ZNN_OK && pending)
+        status = ZNN_ERROR_DST_TOO_SMALL;
+    znn_encoder_free(e);
+    return status;
 }
 
 znn_status znn_compress(void *dst, uint64_t dst_capacity, uint64_t *dst_size, const void *src, uint64_t src_size,
@@ -351,17 +367,16 @@ znn_status znn_compress(void *dst, uint64_t dst_capacity, uint64_t *dst_size, co
     if (status != ZNN_OK)
         return status;
     with_size.content_size = src_size;
-    znn_encoder *e;
-    if ((status = znn_encoder_new(&e, &with_size)) != ZNN_OK)
-        return status;
+    const uint64_t bound = znn_compress_bound(src_size);
     uint8_t nothing;
-    znn_in_buffer in = {src ? src : &nothing, (size_t)src_size, 0};
-    znn_out_buffer out = {dst ? dst : &nothing, (size_t)ZNN_MIN(dst_capacity, SIZE_MAX), 0};
-    size_t pending;
-    status = znn_encoder_run(e, &out, &in, ZNN_END, &pending);
-    if (status == ZNN_OK && pending)
-        status = ZNN_ERROR_DST_TOO_SMALL;
-    *dst_size = out.pos;
-    znn_encoder_free(e);
+    /* No further than the bound, so that the bytes do not depend on the room. */
+    znn_out_buffer out = {dst ? dst : &nothing, (size_t)ZNN_MIN(dst_capacity, ZNN_MIN(bound, SIZE_MAX)), 0};
+    status = compress_all(&out, src ? src : &nothing, (size_t)src_size, &with_size);
+    if (status == ZNN_ERROR_DST_TOO_SMALL && dst_capacity >= bound) {
+        with_size.dtype = ZNN_BYTES; /* chunks of the full size: the bound holds for certain */
+        out.pos = 0;
+        status = compress_all(&out, src ? src : &nothing, (size_t)src_size, &with_size);
+    }
+    *dst_size = status == ZNN_OK ? out.pos : 0;
     return status;
 }

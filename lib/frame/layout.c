@@ -108,13 +108,13 @@ void znn_trailer_write(uint8_t dst[ZNN_TRAILER_SIZE], const znn_trailer *t, znn_
 
 znn_status znn_trailer_read(znn_trailer *t, const uint8_t src[ZNN_TRAILER_SIZE])
 {
+    if (memcmp(src + 44, end_magic, 4) != 0)
+        return ZNN_ERROR_FORMAT;
     t->chunks = znn_load64(src);
     t->content_size = znn_load64(src + 8);
     t->checksum = znn_load64(src + 16);
     t->frame_size = znn_load64(src + 24);
-    if (znn_load64(src + 32))
-        return ZNN_ERROR_UNSUPPORTED;
-    return memcmp(src + 44, end_magic, 4) == 0 ? ZNN_OK : ZNN_ERROR_FORMAT;
+    return znn_load64(src + 32) ? ZNN_ERROR_UNSUPPORTED : ZNN_OK;
 }
 
 bool znn_trailer_check(const uint8_t src[ZNN_TRAILER_SIZE], znn_hasher *table_hash)

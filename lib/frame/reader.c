@@ -51,10 +51,8 @@ static znn_status fetch(znn_reader *r, void *dst, uint64_t offset, size_t size)
     return r->read(r->opaque, offset, dst, size) == 0 ? ZNN_OK : ZNN_ERROR_IO;
 }
 
-void znn_reader_free(znn_reader *r)
+static void free_workers(znn_reader *r)
 {
-    if (!r)
-        return;
     for (unsigned i = 0; r->workers_made && i < r->workers.count; i++) {
         if (r->payloads)
             znn_dealloc(&r->allocator, r->payloads[i]);
@@ -65,6 +63,15 @@ void znn_reader_free(znn_reader *r)
     znn_dealloc(&r->allocator, r->contents);
     if (r->workers_made)
         znn_workers_free(&r->workers);
+    r->payloads = r->contents = NULL;
+    r->workers_made = false;
+}
+
+void znn_reader_free(znn_reader *r)
+{
+    if (!r)
+        return;
+    free_workers(r);
     znn_dealloc(&r->allocator, r->entries);
     znn_dealloc(&r->allocator, r->frames);
     znn_dealloc(&r->allocator, r);
@@ -317,7 +324,10 @@ static znn_status make_workers(znn_reader *r)
             ok = r->payloads[i] != NULL;
         }
     }
-    return ok ? ZNN_OK : ZNN_ERROR_MEMORY;
+    if (ok)
+        return ZNN_OK;
+    free_workers(r); /* the next read tries again */
+    return ZNN_ERROR_MEMORY;
 }
 
 static znn_status read_chunk(znn_reader *r, uint64_t index, unsigned worker)
