@@ -1,116 +1,222 @@
-/* -b: compress, decompress and memcpy over the same bytes in one run. */
-#define _POSIX_C_SOURCE 200809L
-#include <jansson.h>
+/*
+ * Small files are repeated until the buffer is too large for the caches; each
+ * copy is compressed as a frame of its own, so that the ratio is one file's.
+ * All memory is touched before the clock runs. memcpy, compression and
+ * decompression take turns, so that a machine that slows down slows all three.
+ */
+#include "bench.h"
+
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "files.h"
+#include "json.h"
+#include "message.h"
+#include "progress.h"
+#include "stream.h"
 
-#define CONTENT_MIN (256u << 20) /* far beyond the caches; a smaller file is repeated */
-#define ROUNDS 5
+#define ROUNDS_MIN 5
+#define ROUNDS_MAX 1000
 
-static int ascending(const void *a, const void *b)
+typedef struct {
+    unsigned char *src, *packed, *unpacked;
+    uint64_t size, copies, total; /* of one copy; how many; all of them */
+    uint64_t capacity;            /* of packed */
+    uint64_t packed_size;         /* of one copy */
+} workload;
+
+enum { MEMCPY, COMPRESS, DECOMPRESS, WORKS };
+
+typedef struct {
+    double seconds[WORKS][ROUNDS_MAX];
+    size_t rounds;
+} timings;
+
+static bool out_of_memory(const char *name)
+{
+    message_error(name, "not enough memory to measure it");
+    return false;
+}
+
+/* The whole file in memory, of any kind. */
+static bool load(const source_file *source, unsigned char **content, uint64_t *size)
+{
+    size_t room = source->size == UINT64_MAX ? (size_t)1 << 20 : (size_t)source->size + 1, used = 0;
+    *content = source->size < SIZE_MAX || source->size == UINT64_MAX ? malloc(room) : NULL;
+    for (;;) {
+        if (!*content)
+            return out_of_memory(source->name);
+        ptrdiff_t n = read_full(source->fd, *content + used, room - used);
+        if (n < 0) {
+            message_error(source->name, "cannot read: %s", strerror(errno));
+            return false;
+        }
+        used += (size_t)n;
+        if (used < room)
+            break;
+        unsigned char *larger = room < SIZE_MAX / 2 ? realloc(*content, room *= 2) : NULL;
+        if (!larger)
+            return out_of_memory(source->name);
+        *content = larger;
+    }
+    *size = used;
+    return true;
+}
+
+static bool prepare(workload *w, const cli_options *o, const char *name)
+{
+    w->copies = (o->bench_bytes + w->size - 1) / w->size;
+    w->copies = w->copies ? w->copies : 1;
+    w->total = w->copies * w->size;
+    uint64_t bound = znn_compress_bound(w->size);
+    if (bound > SIZE_MAX / w->copies)
+        return out_of_memory(name);
+    w->capacity = bound * w->copies;
+    unsigned char *src = realloc(w->src, (size_t)w->total);
+    w->src = src ? src : w->src;
+    w->packed = malloc((size_t)w->capacity);
+    w->unpacked = malloc((size_t)w->total);
+    if (!src || !w->packed || !w->unpacked)
+        return out_of_memory(name);
+    for (uint64_t i = 1; i < w->copies; i++)
+        memcpy(w->src + i * w->size, w->src, (size_t)w->size);
+    memset(w->packed, 1, (size_t)w->capacity);
+    memset(w->unpacked, 1, (size_t)w->total);
+    return true;
+}
+
+static znn_status compress_all(workload *w, const znn_options *options)
+{
+    unsigned char *dst = w->packed;
+    for (uint64_t i = 0; i < w->copies; i++) {
+        znn_status status = znn_compress(dst, w->capacity - (uint64_t)(dst - w->packed), &w->packed_size,
+                                         w->src + i * w->size, w->size, options);
+        if (status != ZNN_OK)
+            return status;
+        dst += w->packed_size;
+    }
+    return ZNN_OK;
+}
+
+static znn_status decompress_all(workload *w, const znn_options *options)
+{
+    uint64_t unpacked_size;
+    znn_status status =
+        znn_decompress(w->unpacked, w->total, &unpacked_size, w->packed, w->packed_size * w->copies, options);
+    return status == ZNN_OK && unpacked_size != w->total ? ZNN_ERROR_FORMAT : status;
+}
+
+static znn_status work(int which, workload *w, const znn_options *options, double *seconds)
+{
+    znn_status status = ZNN_OK;
+    double begun = seconds_now();
+    switch (which) {
+    case MEMCPY: memcpy(w->unpacked, w->src, (size_t)w->total); break;
+    case COMPRESS: status = compress_all(w, options); break;
+    default: status = decompress_all(w, options); break;
+    }
+    *seconds = seconds_now() - begun;
+    return status;
+}
+
+static bool measure(timings *t, workload *w, const cli_options *o, const char *name)
+{
+    znn_status status = compress_all(w, &o->codec); /* the first run warms up, and is the one verified */
+    if (status == ZNN_OK) {
+        memset(w->unpacked, 0, (size_t)w->total);
+        status = decompress_all(w, &o->codec);
+    }
+    if (status == ZNN_OK && memcmp(w->unpacked, w->src, (size_t)w->total) != 0)
+        status = ZNN_ERROR_CHECKSUM;
+    double begun = seconds_now();
+    for (t->rounds = 0; status == ZNN_OK && t->rounds < ROUNDS_MAX &&
+                        (t->rounds < ROUNDS_MIN || seconds_now() - begun < o->bench_seconds);
+         t->rounds++)
+        for (int i = 0; i < WORKS && status == ZNN_OK; i++)
+            status = work(i, w, &o->codec, &t->seconds[i][t->rounds]);
+    if (status != ZNN_OK)
+        message_error(name, "%s", znn_status_message(status));
+    return status == ZNN_OK;
+}
+
+static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
 
-static double median(double *v)
+static double mb_a_second(timings *t, int which, uint64_t bytes)
 {
-    qsort(v, ROUNDS, sizeof *v, ascending);
-    return v[ROUNDS / 2];
+    double *seconds = t->seconds[which];
+    qsort(seconds, t->rounds, sizeof *seconds, by_value);
+    double median = (seconds[(t->rounds - 1) / 2] + seconds[t->rounds / 2]) / 2;
+    return median > 0 ? (double)bytes / 1e6 / median : 0;
 }
 
-/* The file, whole, at the begin of a buffer that holds `repeats` of it. */
-static uint8_t *load(const char *path, uint64_t *size, uint64_t *repeats)
+static void report(const cli_options *o, const char *name, const workload *w, timings *t, json_t *results)
 {
-    FILE *file = strcmp(path, "-") ? fopen(path, "rb") : stdin;
-    uint8_t *data = NULL;
-    size_t used = 0, room = 0;
-    while (file) {
-        if (used == room) {
-            room = room ? 2 * room : 1u << 20;
-            uint8_t *more = realloc(data, room);
-            if (!more)
-                break;
-            data = more;
-        }
-        size_t n = fread(data + used, 1, room - used, file);
-        used += n;
-        if (n == 0)
-            break;
+    double ratio = 100.0 * (double)w->packed_size / (double)w->size;
+    double speed[WORKS];
+    for (int i = 0; i < WORKS; i++)
+        speed[i] = mb_a_second(t, i, w->total);
+    if (o->json) {
+        json_array_append_new(
+            results, json_pack("{s:o, s:s, s:i, s:i, s:s, s:I, s:I, s:f, s:I, s:i, s:f, s:f, s:f}", "file",
+                               json_name(name), "dtype", znn_dtype_name(o->codec.dtype), "level", o->codec.level,
+                               "threads", o->codec.threads, "isa", znn_isa(), "original_size", (json_int_t)w->size,
+                               "compressed_size", (json_int_t)w->packed_size, "ratio_percent", ratio, "buffer_size",
+                               (json_int_t)w->total, "rounds", (int)t->rounds, "compress_mb_s", speed[COMPRESS],
+                               "decompress_mb_s", speed[DECOMPRESS], "memcpy_mb_s", speed[MEMCPY]));
+        return;
     }
-    bool ok = file && feof(file) && used;
-    if (file && file != stdin)
-        fclose(file);
-    *size = used;
-    *repeats = ok ? (CONTENT_MIN + used - 1) / used : 0;
-    uint8_t *all = ok ? realloc(data, used * (size_t)*repeats) : NULL;
-    if (!all) {
-        free(data);
-        return NULL;
-    }
-    for (uint64_t i = 1; i < *repeats; i++)
-        memcpy(all + i * used, all, used);
-    return all;
+    char *clean = printable(name);
+    printf("%s: %s, dtype %s, level %d, ", clean, size_for_humans(w->size).text, znn_dtype_name(o->codec.dtype),
+           o->codec.level);
+    free(clean);
+    if (o->codec.threads)
+        printf("%d thread%s, %s\n", o->codec.threads, o->codec.threads == 1 ? "" : "s", znn_isa());
+    else
+        printf("all cores, %s\n", znn_isa());
+    printf("  compressed  %9.2f %%     (%s, %.2f %% saved)\n", ratio, size_for_humans(w->packed_size).text,
+           100 - ratio);
+    printf("  compress    %9.0f MB/s\n  decompress  %9.0f MB/s\n", speed[COMPRESS], speed[DECOMPRESS]);
+    printf("  memcpy      %9.0f MB/s  (one core; medians of %zu rounds over %s)\n", speed[MEMCPY], t->rounds,
+           size_for_humans(w->total).text);
 }
 
-int cli_bench(const cli_options *o, const char *path)
+static bool bench_one(const cli_options *o, const char *name, json_t *results)
 {
-    uint64_t size, repeats, stored = 0, restored = 0;
-    uint8_t *content = load(path, &size, &repeats);
-    if (!content) {
-        cli_error(path, "cannot be read, or is empty");
-        return EXIT_DATA;
+    source_file source;
+    if (!source_open(&source, name, o))
+        return false;
+    workload w = {0};
+    timings *t = allocate(sizeof *t);
+    bool ok = load(&source, &w.src, &w.size);
+    if (ok && w.size == 0) {
+        message_error(source.name, "is empty: there is nothing to measure");
+        ok = false;
     }
-    const uint64_t all = size * repeats, bound = znn_compress_bound(all);
-    uint8_t *frame = malloc((size_t)bound), *result = malloc((size_t)all);
-    double compress[ROUNDS], decompress[ROUNDS], copy[ROUNDS];
-    znn_status status = frame && result ? ZNN_OK : ZNN_ERROR_MEMORY;
-    if (status == ZNN_OK) { /* touched, so that no page is made in the timed part */
-        memset(frame, 1, (size_t)bound);
-        memset(result, 1, (size_t)all);
-    }
-    for (int r = 0; r < ROUNDS && status == ZNN_OK; r++) {
-        double t = cli_now();
-        status = znn_compress(frame, bound, &stored, content, all, &o->codec);
-        compress[r] = cli_now() - t;
-        t = cli_now();
-        memcpy(result, content, (size_t)all);
-        copy[r] = cli_now() - t;
-        memset(result, 0, 4096);
-        t = cli_now();
-        if (status == ZNN_OK)
-            status = znn_decompress(result, all, &restored, frame, stored, &o->codec);
-        decompress[r] = cli_now() - t;
-    }
-    int exit_status = EXIT_DATA;
-    if (status != ZNN_OK) {
-        cli_error(path, "%s", znn_status_message(status));
-    } else if (restored != all || memcmp(result, content, (size_t)all) != 0) {
-        cli_error(path, "what was decompressed is not what was compressed: a fault in znn");
-    } else {
-        const double mb = (double)all / 1e6, percent = 100.0 * (double)stored / (double)all;
-        const double c = mb / median(compress), d = mb / median(decompress), m = mb / median(copy);
-        exit_status = 0;
-        if (o->json) {
-            json_t *j = json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:i, s:i, s:s, s:s}", "file", path, "size",
-                                  (json_int_t)size, "repeats", (json_int_t)repeats, "ratio_percent", percent,
-                                  "compress_mb_s", c, "decompress_mb_s", d, "memcpy_mb_s", m, "level",
-                                  o->codec.level, "threads", o->codec.threads, "dtype",
-                                  znn_dtype_name(o->codec.dtype), "isa", znn_isa());
-            if (!j || json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(7)) != 0)
-                exit_status = EXIT_DATA;
-            putchar('\n');
-            json_decref(j);
-        } else {
-            printf("%s: %.2f %%, compress %.0f MB/s, decompress %.0f MB/s, memcpy %.0f MB/s (%s)\n", path, percent, c,
-                   d, m, znn_isa());
-        }
-    }
-    free(content);
-    free(frame);
-    free(result);
-    return exit_status;
+    ok = ok && prepare(&w, o, source.name) && measure(t, &w, o, source.name);
+    if (ok)
+        report(o, source.name, &w, t, results);
+    free(t);
+    free(w.src);
+    free(w.packed);
+    free(w.unpacked);
+    source_close(&source);
+    return ok;
+}
+
+bool bench_files(const cli_options *o, char **names, size_t count)
+{
+    bool ok = true;
+    json_t *results = json_array();
+    for (size_t i = 0; i < count; i++)
+        ok = bench_one(o, names[i], results) && ok;
+    if (o->json)
+        json_results_print(results, count);
+    json_decref(results);
+    return ok;
 }

@@ -1,202 +1,235 @@
-/* -l: what is in a file, by dtype, by method and, for safetensors, by tensor. */
-#define _XOPEN_SOURCE 700
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <jansson.h>
+#include "list.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "cli.h"
+#include "files.h"
+#include "json.h"
+#include "message.h"
+#include "tensors.h"
 
-#define HEADER_MAX (64u << 20)
-#define METHODS 7
+#define METHODS_MAX 16 /* more than znn_method has */
+
+/* What chunks, or parts of them, come to. */
+typedef struct {
+    uint64_t content;
+    double stored; /* a chunk that several tensors share counts for each by its part */
+    uint64_t by_method[METHODS_MAX];
+    uint64_t segments;
+} sum;
 
 typedef struct {
-    uint64_t size, methods[METHODS];
-    double stored; /* a chunk may be shared among tensors, by size */
-} share;
-
-typedef struct {
-    const char *name, *dtype;
-    uint64_t begin, end;
-    share share;
-} tensor;
-
-static int read_file(void *opaque, uint64_t offset, void *dst, size_t size)
-{
-    uint8_t *p = dst;
-    while (size) {
-        ssize_t n = pread(*(int *)opaque, p, size, (off_t)offset);
-        if (n <= 0)
-            return 1;
-        p += n;
-        offset += (uint64_t)n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
-static void add(share *s, const znn_chunk_info *c, uint64_t bytes)
-{
-    s->size += bytes;
-    s->stored += (double)c->stored_size * (double)bytes / (double)c->content_size;
-    s->methods[c->method] += bytes;
-}
-
-static const char *main_method(const share *s)
-{
-    unsigned best = 0;
-    for (unsigned i = 1; i < METHODS; i++)
-        if (s->methods[i] > s->methods[best])
-            best = i;
-    return znn_method_name((znn_method)best);
-}
-
-static int by_begin(const void *a, const void *b)
-{
-    const tensor *x = a, *y = b;
-    return x->begin < y->begin ? -1 : x->begin > y->begin;
-}
-
-/* The tensors of safetensors content, in order; *root owns the names. */
-static tensor *find_tensors(znn_reader *reader, size_t *count, json_t **root)
-{
-    uint8_t length[8];
-    uint64_t n = 0, size = znn_reader_size(reader);
-    *count = 0;
-    *root = NULL;
-    if (size < 10 || znn_reader_read(reader, length, 0, 8) != ZNN_OK)
-        return NULL;
-    for (unsigned i = 0; i < 8; i++)
-        n |= (uint64_t)length[i] << 8 * i;
-    if (n < 2 || n > HEADER_MAX || n > size - 8)
-        return NULL;
-    char *text = malloc((size_t)n);
-    if (text && znn_reader_read(reader, text, 8, n) == ZNN_OK && text[0] == '{')
-        *root = json_loadb(text, (size_t)n, JSON_DISABLE_EOF_CHECK, NULL);
-    free(text);
-    if (!json_is_object(*root))
-        return NULL;
-    tensor *tensors = calloc(json_object_size(*root) + 1, sizeof *tensors);
     const char *name;
-    json_t *value;
-    json_object_foreach(*root, name, value)
-    {
-        json_t *offsets = json_object_get(value, "data_offsets");
-        const char *dtype = json_string_value(json_object_get(value, "dtype"));
-        json_int_t begin = json_integer_value(json_array_get(offsets, 0));
-        json_int_t end = json_integer_value(json_array_get(offsets, 1));
-        if (!tensors || !dtype || json_array_size(offsets) != 2 || begin < 0 || end < begin ||
-            (uint64_t)end > size - 8 - n)
-            continue;
-        tensors[(*count)++] =
-            (tensor){.name = name, .dtype = dtype, .begin = 8 + n + (uint64_t)begin, .end = 8 + n + (uint64_t)end};
-    }
-    if (*count)
-        qsort(tensors, *count, sizeof *tensors, by_begin);
-    return tensors;
-}
-
-static void print_share(const char *name, const char *dtype, const share *s)
-{
-    char a[32], b[32];
-    printf("  %-44s %-8s %10s %10s %8.2f %%  %s\n", name, dtype, cli_size(a, s->size),
-           cli_size(b, (uint64_t)s->stored), s->size ? 100 - 100 * s->stored / (double)s->size : 0, main_method(s));
-}
-
-static json_t *share_json(const char *name, const char *dtype, const share *s)
-{
-    json_t *j = json_pack("{s:s, s:I, s:I, s:s}", "dtype", dtype, "size", (json_int_t)s->size, "stored_size",
-                          (json_int_t)(s->stored + 0.5), "method", main_method(s));
-    if (name)
-        json_object_set_new(j, "name", json_string(name));
-    return j;
-}
-
-int cli_list(const cli_options *o, const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        cli_error(path, "%s", fd < 0 ? strerror(errno) : "is not a regular file");
-        if (fd >= 0)
-            close(fd);
-        return EXIT_DATA;
-    }
     znn_reader *reader;
     znn_frame_info info;
-    znn_status status = znn_reader_open_fn(&reader, read_file, &fd, (uint64_t)st.st_size, &o->codec);
-    if (status == ZNN_OK && (status = znn_reader_info(reader, &info)) != ZNN_OK)
-        znn_reader_free(reader);
-    if (status != ZNN_OK) {
-        cli_error(path, "%s", znn_status_message(status));
-        close(fd);
-        return EXIT_DATA;
+    sum by_dtype[ZNN_DTYPE_COUNT];
+    tensor_list tensors;
+    sum *by_tensor;
+} listing;
+
+static void add(sum *s, const znn_chunk_info *chunk, uint64_t content)
+{
+    s->content += content;
+    if (chunk->content_size)
+        s->stored += (double)chunk->stored_size * (double)content / (double)chunk->content_size;
+    if ((unsigned)chunk->method < METHODS_MAX)
+        s->by_method[chunk->method] += content;
+}
+
+/* Chunks and tensors both come in the content's order. `next` is the first tensor not wholly before the chunk. */
+static void add_to_tensors(listing *l, const znn_chunk_info *chunk, size_t *next)
+{
+    uint64_t begin = chunk->content_offset, end = begin + chunk->content_size;
+    while (*next < l->tensors.count && l->tensors.items[*next].end <= begin)
+        ++*next;
+    for (size_t i = *next; i < l->tensors.count && l->tensors.items[i].begin < end; i++) {
+        const tensor *t = &l->tensors.items[i];
+        uint64_t from = t->begin > begin ? t->begin : begin, to = t->end < end ? t->end : end;
+        if (from < to)
+            add(&l->by_tensor[i], chunk, to - from);
     }
-    size_t count;
-    json_t *root;
-    tensor *tensors = find_tensors(reader, &count, &root);
-    share by_dtype[ZNN_DTYPE_COUNT] = {{0}}, total = {0};
-    size_t from = 0; /* tensors before this one end before the chunk */
-    for (uint64_t i = 0; i < info.chunks && status == ZNN_OK; i++) {
-        znn_chunk_info c;
-        if ((status = znn_reader_chunk(reader, i, &c)) != ZNN_OK)
+}
+
+static bool gather(listing *l)
+{
+    znn_status status = znn_reader_info(l->reader, &l->info);
+    l->tensors = tensors_read(l->reader);
+    l->by_tensor = allocate((l->tensors.count + 1) * sizeof *l->by_tensor);
+    memset(l->by_tensor, 0, (l->tensors.count + 1) * sizeof *l->by_tensor);
+    size_t next = 0;
+    for (uint64_t i = 0; status == ZNN_OK && i < l->info.chunks; i++) {
+        znn_chunk_info chunk;
+        status = znn_reader_chunk(l->reader, i, &chunk);
+        if (status != ZNN_OK)
             break;
-        if ((unsigned)c.method >= METHODS) {
-            status = ZNN_ERROR_UNSUPPORTED;
-            break;
+        if ((unsigned)chunk.dtype < ZNN_DTYPE_COUNT) {
+            add(&l->by_dtype[chunk.dtype], &chunk, chunk.content_size);
+            l->by_dtype[chunk.dtype].segments += chunk.starts_segment != 0;
         }
-        add(&by_dtype[c.dtype], &c, c.content_size);
-        add(&total, &c, c.content_size);
-        const uint64_t end = c.content_offset + c.content_size;
-        while (from < count && tensors[from].end <= c.content_offset)
-            from++;
-        for (size_t k = from; k < count && tensors[k].begin < end; k++) {
-            uint64_t low = tensors[k].begin > c.content_offset ? tensors[k].begin : c.content_offset;
-            uint64_t high = tensors[k].end < end ? tensors[k].end : end;
-            if (high > low)
-                add(&tensors[k].share, &c, high - low);
-        }
+        add_to_tensors(l, &chunk, &next);
     }
-    if (status != ZNN_OK) {
-        cli_error(path, "%s", znn_status_message(status));
-    } else if (o->json) {
-        json_t *dtypes = json_array(), *list = json_array();
-        for (int d = 0; d < ZNN_DTYPE_COUNT; d++)
-            if (by_dtype[d].size)
-                json_array_append_new(dtypes, share_json(NULL, znn_dtype_name((znn_dtype)d), &by_dtype[d]));
-        for (size_t i = 0; i < count; i++)
-            json_array_append_new(list, share_json(tensors[i].name, tensors[i].dtype, &tensors[i].share));
-        json_t *j = json_pack("{s:s, s:I, s:I, s:f, s:I, s:I, s:I, s:b, s:o, s:o}", "file", path, "size",
-                              (json_int_t)info.content_size, "stored_size", (json_int_t)info.stored_size,
-                              "ratio_percent",
-                              info.content_size ? 100.0 * (double)info.stored_size / (double)info.content_size : 0.0,
-                              "frames", (json_int_t)info.frames, "segments", (json_int_t)info.segments, "chunks",
-                              (json_int_t)info.chunks, "checksums", info.has_checksum, "dtypes", dtypes, "tensors",
-                              list);
-        json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
-        putchar('\n');
-        json_decref(j);
+    if (status != ZNN_OK)
+        message_error(l->name, "%s", znn_status_message(status));
+    return status == ZNN_OK;
+}
+
+static double saved_percent(double content, double stored)
+{
+    return content > 0 ? 100 - 100 * stored / content : 0;
+}
+
+/* ---- For people ---- */
+
+/* The methods that most of it went by, the largest first: "float", "float+stored". */
+static void print_methods(const sum *s)
+{
+    uint64_t left[METHODS_MAX];
+    memcpy(left, s->by_method, sizeof left);
+    const char *separator = "";
+    for (;;) {
+        size_t largest = 0;
+        for (size_t i = 1; i < METHODS_MAX; i++)
+            if (left[i] > left[largest])
+                largest = i;
+        if (!left[largest])
+            break;
+        const char *name = znn_method_name((znn_method)largest);
+        printf("%s%s", separator, name ? name : "?");
+        left[largest] = 0;
+        separator = "+";
+    }
+    putchar('\n');
+}
+
+static void print_sum(const char *name, int width, const char *second, const sum *s)
+{
+    char *clean = printable(name);
+    printf("  %-*s  %-8s  %10s  %10s  %6.1f %%  ", width, clean, second, size_for_humans(s->content).text,
+           size_for_humans((uint64_t)(s->stored + 0.5)).text, saved_percent((double)s->content, s->stored));
+    print_methods(s);
+    free(clean);
+}
+
+static void print_titles(const char *first, int width, const char *second)
+{
+    printf("  %-*s  %-8s  %10s  %10s  %8s  %s\n", width, first, second, "original", "stored", "saved", "method");
+}
+
+static void print_text(const listing *l)
+{
+    char *clean = printable(l->name);
+    const znn_frame_info *i = &l->info;
+    printf("%s: %s => %s, %.1f %% saved\n", clean, size_for_humans(i->content_size).text,
+           size_for_humans(i->stored_size).text, saved_percent((double)i->content_size, (double)i->stored_size));
+    free(clean);
+    printf("  format %d, %llu frame%s, %llu chunks, %s checksum%s\n\n", i->version, (unsigned long long)i->frames,
+           i->frames == 1 ? "" : "s", (unsigned long long)i->chunks, i->has_checksum ? "XXH3" : "no",
+           i->needs_base ? ", needs its base" : "");
+    print_titles("dtype", 8, "segments");
+    for (int dtype = 0; dtype < ZNN_DTYPE_COUNT; dtype++) {
+        const sum *s = &l->by_dtype[dtype];
+        char segments[24];
+        snprintf(segments, sizeof segments, "%llu", (unsigned long long)s->segments);
+        if (s->content)
+            print_sum(znn_dtype_name((znn_dtype)dtype), 8, segments, s);
+    }
+    if (!l->tensors.count)
+        return;
+    size_t width = 6;
+    for (size_t t = 0; t < l->tensors.count; t++) {
+        size_t size = strlen(l->tensors.items[t].name);
+        width = size > width ? size : width;
+    }
+    width = width > 72 ? 72 : width;
+    putchar('\n');
+    print_titles("tensor", (int)width, "dtype");
+    for (size_t t = 0; t < l->tensors.count; t++) {
+        char *dtype = printable(l->tensors.items[t].dtype);
+        print_sum(l->tensors.items[t].name, (int)width, dtype, &l->by_tensor[t]);
+        free(dtype);
+    }
+}
+
+/* ---- For programs ---- */
+
+static json_t *json_sum(const char *title, const char *name, const sum *s)
+{
+    json_t *methods = json_object();
+    for (size_t i = 0; i < METHODS_MAX; i++)
+        if (s->by_method[i]) {
+            const char *method = znn_method_name((znn_method)i);
+            json_object_set_new(methods, method ? method : "?", json_integer((json_int_t)s->by_method[i]));
+        }
+    return json_pack("{s:o, s:I, s:I, s:f, s:o}", title, json_name(name), "original_size", (json_int_t)s->content,
+                     "stored_size", (json_int_t)(s->stored + 0.5), "saved_percent",
+                     saved_percent((double)s->content, s->stored), "methods", methods);
+}
+
+static json_t *json_listing(const listing *l)
+{
+    const znn_frame_info *i = &l->info;
+    json_t *dtypes = json_array(), *tensors = json_array();
+    for (int dtype = 0; dtype < ZNN_DTYPE_COUNT; dtype++)
+        if (l->by_dtype[dtype].content) {
+            json_t *object = json_sum("dtype", znn_dtype_name((znn_dtype)dtype), &l->by_dtype[dtype]);
+            json_object_set_new(object, "segments", json_integer((json_int_t)l->by_dtype[dtype].segments));
+            json_array_append_new(dtypes, object);
+        }
+    for (size_t t = 0; t < l->tensors.count; t++) {
+        json_t *object = json_sum("name", l->tensors.items[t].name, &l->by_tensor[t]);
+        json_object_set_new(object, "dtype", json_name(l->tensors.items[t].dtype));
+        json_array_append_new(tensors, object);
+    }
+    return json_pack("{s:o, s:i, s:I, s:I, s:I, s:I, s:f, s:b, s:b, s:o, s:o}", "file", json_name(l->name),
+                     "format_version", i->version, "frames", (json_int_t)i->frames, "chunks", (json_int_t)i->chunks,
+                     "original_size", (json_int_t)i->content_size, "stored_size", (json_int_t)i->stored_size,
+                     "saved_percent", saved_percent((double)i->content_size, (double)i->stored_size), "checksum",
+                     i->has_checksum, "needs_base", i->needs_base, "dtypes", dtypes, "tensors", tensors);
+}
+
+/* ---- Files ---- */
+
+static bool list_one(const cli_options *o, const char *name, json_t *results)
+{
+    source_file source;
+    if (!source_open(&source, name, o))
+        return false;
+    listing l = {.name = source.name};
+    bool ok = false;
+    if (!S_ISREG(source.status.st_mode)) {
+        message_error(source.name, "-l needs a regular file");
+    } else if (source.size == UINT64_MAX) {
+        message_error(source.name, "not a znn file: it is empty");
     } else {
-        char a[32], b[32];
-        printf("%s: %s in %s (%.2f %% saved), %" PRIu64 " segments, %" PRIu64 " chunks, %s\n", path,
-               cli_size(a, info.content_size), cli_size(b, info.stored_size),
-               info.content_size ? 100 - 100.0 * (double)info.stored_size / (double)info.content_size : 0.0,
-               info.segments, info.chunks, info.has_checksum ? "XXH3" : "no checksums");
-        printf("  %-44s %-8s %10s %10s %10s  %s\n", "", "dtype", "size", "stored", "saved", "method");
-        for (int d = 0; d < ZNN_DTYPE_COUNT; d++)
-            if (by_dtype[d].size)
-                print_share("all of", znn_dtype_name((znn_dtype)d), &by_dtype[d]);
-        for (size_t i = 0; i < count; i++)
-            print_share(tensors[i].name, tensors[i].dtype, &tensors[i].share);
+        znn_status status = znn_reader_open_fn(&l.reader, read_at, &source.fd, source.size, &o->codec);
+        if (status != ZNN_OK)
+            message_error(source.name, "%s", znn_status_message(status));
+        else
+            ok = gather(&l);
     }
-    free(tensors);
-    json_decref(root);
-    znn_reader_free(reader);
-    close(fd);
-    return status == ZNN_OK ? 0 : EXIT_DATA;
+    if (ok && o->json)
+        json_array_append_new(results, json_listing(&l));
+    else if (ok)
+        print_text(&l);
+    tensors_free(&l.tensors);
+    free(l.by_tensor);
+    znn_reader_free(l.reader);
+    source_close(&source);
+    return ok;
+}
+
+bool list_files(const cli_options *o, char **names, size_t count)
+{
+    bool ok = true;
+    json_t *results = json_array();
+    for (size_t i = 0; i < count; i++) {
+        if (i && !o->json)
+            putchar('\n');
+        ok = list_one(o, names[i], results) && ok;
+    }
+    if (o->json)
+        json_results_print(results, count);
+    json_decref(results);
+    return ok;
 }

@@ -1,0 +1,27 @@
+/* One file, or standard input, for each mode but -b and -l. */
+#ifndef CLI_FILES_H
+#define CLI_FILES_H
+
+#include "options.h"
+
+#include <sys/stat.h>
+
+typedef struct {
+    int fd;
+    const char *name; /* as in messages */
+    bool is_stdin;
+    struct stat status;
+    uint64_t size; /* UINT64_MAX if it is not known before the end */
+} source_file;
+
+/* False after a message. "-" is standard input. */
+bool source_open(source_file *source, const char *name, const cli_options *options);
+void source_close(source_file *source);
+
+/* Compress, decompress or test; false after a message. */
+bool file_process(const cli_options *options, const char *name);
+
+/* For znn_reader_open_fn: opaque points to the file's descriptor. */
+int read_at(void *opaque, uint64_t offset, void *dst, size_t size);
+
+#endif

@@ -1,0 +1,284 @@
+#include "options.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "message.h"
+
+#define THREADS_MAX 256
+
+typedef struct {
+    int argc;
+    char **argv;
+    int next; /* the argument after the one being read */
+} arguments;
+
+static bool parse_number(const char **text, uint64_t most, uint64_t *number)
+{
+    const char *c = *text;
+    uint64_t value = 0;
+    if (!isdigit((unsigned char)*c))
+        return false;
+    for (; isdigit((unsigned char)*c); c++) {
+        value = value * 10 + (uint64_t)(*c - '0');
+        if (value > most)
+            return false;
+    }
+    *text = c;
+    *number = value;
+    return true;
+}
+
+static const char *next_argument(arguments *a, const char *option)
+{
+    if (a->next < a->argc)
+        return a->argv[a->next++];
+    message_error(NULL, "%s needs a value", option);
+    return NULL;
+}
+
+static bool set_threads(cli_options *o, const char **text)
+{
+    uint64_t number;
+    if (!parse_number(text, THREADS_MAX, &number)) {
+        message_error(NULL, "-T takes a number of threads from 0 (all cores) to %d", THREADS_MAX);
+        return false;
+    }
+    o->codec.threads = (int)number;
+    return true;
+}
+
+static bool set_seconds(cli_options *o, const char **text)
+{
+    uint64_t number;
+    if (!parse_number(text, 3600, &number)) {
+        message_error(NULL, "-i takes a number of seconds");
+        return false;
+    }
+    o->bench_seconds = (double)number;
+    return true;
+}
+
+static bool set_bench_size(cli_options *o, const char **text)
+{
+    uint64_t number;
+    if (!parse_number(text, SIZE_MAX / 4 / 1000000, &number)) {
+        message_error(NULL, "--bench-size takes a number of megabytes");
+        return false;
+    }
+    o->bench_bytes = number * 1000000;
+    return true;
+}
+
+static bool set_dtype(cli_options *o, const char **text)
+{
+    int dtype = znn_dtype_from_name(*text);
+    if (dtype < 0) {
+        char *clean = printable(*text);
+        message_error(NULL, "unknown dtype '%s'; known are:", clean);
+        for (int i = 0; i < ZNN_DTYPE_COUNT; i++)
+            message_error(NULL, "    %s", znn_dtype_name((znn_dtype)i));
+        free(clean);
+        return false;
+    }
+    o->codec.dtype = (znn_dtype)dtype;
+    *text += strlen(*text);
+    return true;
+}
+
+static bool set_level(cli_options *o, const char **text)
+{
+    uint64_t number;
+    if (!parse_number(text, ZNN_LEVEL_MAX, &number) || number < ZNN_LEVEL_FAST) {
+        message_error(NULL, "levels go from -%d to -%d", ZNN_LEVEL_FAST, ZNN_LEVEL_MAX);
+        return false;
+    }
+    o->codec.level = (int)number;
+    return true;
+}
+
+/* A whole value: what set() leaves of it is an error. */
+static bool set_whole(cli_options *o, bool (*set)(cli_options *, const char **), const char *option, const char *value)
+{
+    const char *text = value;
+    if (!value || !set(o, &text))
+        return false;
+    if (*text) {
+        message_error(NULL, "%s: '%s' is no number", option, value);
+        return false;
+    }
+    return true;
+}
+
+/* The letters after one '-', such as "dkf", "T2" or "o" with its file next. */
+static bool parse_letters(cli_options *o, arguments *a, const char *letters)
+{
+    while (*letters) {
+        const char letter = *letters;
+        if (isdigit((unsigned char)letter)) {
+            if (!set_level(o, &letters))
+                return false;
+            continue;
+        }
+        letters++;
+        switch (letter) {
+        case 'z': o->mode = MODE_COMPRESS; break;
+        case 'd': o->mode = MODE_DECOMPRESS; break;
+        case 't': o->mode = MODE_TEST; break;
+        case 'l': o->mode = MODE_LIST; break;
+        case 'b': o->mode = MODE_BENCHMARK; break;
+        case 'h':
+        case 'H': o->mode = MODE_HELP; return true;
+        case 'V': o->mode = MODE_VERSION; return true;
+        case 'c': o->to_stdout = true; break;
+        case 'f': o->force = true; break;
+        case 'k': o->remove_source = false; break;
+        case 'r': o->recursive = true; break;
+        case 'q': o->verbosity--; break;
+        case 'v': o->verbosity++; break;
+        case 'o':
+            o->output = *letters ? letters : next_argument(a, "-o");
+            if (!o->output)
+                return false;
+            return true;
+        case 'T':
+            if (!*letters)
+                return set_whole(o, set_threads, "-T", next_argument(a, "-T"));
+            if (!set_threads(o, &letters))
+                return false;
+            break;
+        case 'i':
+            if (!*letters)
+                return set_whole(o, set_seconds, "-i", next_argument(a, "-i"));
+            if (!set_seconds(o, &letters))
+                return false;
+            break;
+        default:
+            message_error(NULL, "unknown option -%c; znn --help tells all", isprint((unsigned char)letter) ? letter : '?');
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool set_output(cli_options *o, const char **text)
+{
+    o->output = *text;
+    *text += strlen(*text);
+    return true;
+}
+
+static bool parse_word(cli_options *o, arguments *a, const char *word)
+{
+    static const struct {
+        const char *word;
+        const char *letters;
+    } synonyms[] = {
+        {"--compress", "z"}, {"--decompress", "d"}, {"--uncompress", "d"}, {"--test", "t"},    {"--list", "l"},
+        {"--stdout", "c"},   {"--keep", "k"},       {"--force", "f"},      {"--recursive", "r"}, {"--quiet", "q"},
+        {"--verbose", "v"},  {"--benchmark", "b"},  {"--help", "h"},       {"--version", "V"},
+    };
+    for (size_t i = 0; i < sizeof synonyms / sizeof *synonyms; i++)
+        if (strcmp(word, synonyms[i].word) == 0)
+            return parse_letters(o, a, synonyms[i].letters);
+    if (strcmp(word, "--rm") == 0) {
+        o->remove_source = true;
+        return true;
+    }
+    if (strcmp(word, "--json") == 0) {
+        o->json = true;
+        return true;
+    }
+    if (strcmp(word, "--check") == 0 || strcmp(word, "--no-check") == 0) {
+        o->codec.checksum = word[2] == 'c';
+        return true;
+    }
+
+    static const struct {
+        const char *word;
+        bool (*set)(cli_options *, const char **);
+    } valued[] = {
+        {"--dtype", set_dtype}, {"--threads", set_threads}, {"--output", set_output}, {"--bench-size", set_bench_size}};
+    for (size_t i = 0; i < sizeof valued / sizeof *valued; i++) {
+        size_t size = strlen(valued[i].word);
+        if (strncmp(word, valued[i].word, size) == 0 && (word[size] == '=' || !word[size])) {
+            const char *value = word[size] ? word + size + 1 : next_argument(a, valued[i].word);
+            return set_whole(o, valued[i].set, valued[i].word, value);
+        }
+    }
+    char *clean = printable(word);
+    message_error(NULL, "unknown option %s; znn --help tells all", clean);
+    free(clean);
+    return false;
+}
+
+static bool check(cli_options *o)
+{
+    bool makes_files = o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS;
+    if (o->output && (strcmp(o->output, "-") == 0 || strcmp(o->output, "/dev/stdout") == 0)) {
+        o->output = NULL;
+        o->to_stdout = true;
+    }
+    if (o->output && !*o->output) {
+        message_error(NULL, "-o needs a file's name");
+        return false;
+    }
+    if (o->output && o->to_stdout) {
+        message_error(NULL, "-o and -c exclude one another");
+        return false;
+    }
+    if (o->output && !makes_files) {
+        message_error(NULL, "-o is for compressing and decompressing");
+        return false;
+    }
+    if (o->output && o->files_count > 1) {
+        message_error(NULL, "-o takes one file at a time; for several, use -c or leave -o out");
+        return false;
+    }
+    if (o->remove_source && (!makes_files || o->to_stdout)) {
+        message_error(NULL, "--rm needs a result that is a file");
+        return false;
+    }
+    if (o->json && o->mode != MODE_LIST && o->mode != MODE_BENCHMARK) {
+        message_error(NULL, "--json goes with -l or -b");
+        return false;
+    }
+    if (!o->codec.checksum && (o->remove_source || o->mode == MODE_TEST)) {
+        message_error(NULL, "--no-check leaves nothing to verify: it cannot go with --rm or -t");
+        return false;
+    }
+    return true;
+}
+
+bool options_parse(cli_options *o, int argc, char **argv)
+{
+    *o = (cli_options){.mode = MODE_COMPRESS, .bench_seconds = 2, .bench_bytes = 64 * 1000000};
+    znn_options_init(&o->codec);
+    o->files = allocate((size_t)(argc > 0 ? argc : 1) * sizeof *o->files);
+    arguments a = {argc, argv, 1};
+    bool only_files = false;
+    while (a.next < argc) {
+        const char *argument = argv[a.next++];
+        bool ok = true;
+        if (only_files || argument[0] != '-' || !argument[1])
+            o->files[o->files_count++] = argument;
+        else if (strcmp(argument, "--") == 0)
+            only_files = true;
+        else if (argument[1] == '-')
+            ok = parse_word(o, &a, argument);
+        else
+            ok = parse_letters(o, &a, argument + 1);
+        if (!ok)
+            return false;
+        if (o->mode == MODE_HELP || o->mode == MODE_VERSION)
+            return true;
+    }
+    message_set_verbosity(o->verbosity);
+    return check(o);
+}
+
+void options_free(cli_options *o)
+{
+    free(o->files);
+}

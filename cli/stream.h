@@ -1,0 +1,39 @@
+/* A file descriptor through the encoder or the decoder, in bounded memory. */
+#ifndef CLI_STREAM_H
+#define CLI_STREAM_H
+
+#include "platform.h"
+
+#include <znn.h>
+
+typedef struct {
+    int fd;
+    const char *name;  /* for messages */
+    uint64_t size;     /* UINT64_MAX if unknown */
+    uint64_t consumed; /* set: bytes read and used */
+    uint64_t produced; /* set: bytes given to the sink */
+} stream;
+
+/* Takes what was made; false, after a message, to stop. */
+typedef bool (*stream_sink)(void *opaque, const void *src, size_t size);
+
+/* False after a message. */
+bool stream_compress(stream *s, const znn_options *options, stream_sink sink, void *opaque);
+bool stream_decompress(stream *s, const znn_options *options, stream_sink sink, void *opaque);
+
+bool sink_nothing(void *opaque, const void *src, size_t size);
+
+typedef struct {
+    int fd;
+    const char *name;
+} sink_target;
+bool sink_write(void *target, const void *src, size_t size);
+
+/* True if the frames in frames_fd hold exactly what content_fd does; both are
+ * read from their begin. Messages name the frames' file. */
+bool stream_verify(int frames_fd, const char *name, int content_fd, const znn_options *options);
+
+/* Read until size bytes or the end: what was read, or -1 with errno. */
+ptrdiff_t read_full(int fd, void *dst, size_t size);
+
+#endif
