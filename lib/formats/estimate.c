@@ -8,6 +8,7 @@
 #define MATCH_BITS 18
 #define REPEAT_LOG 12
 #define MARGIN 33            /* numbers must beat bytes by 1/MARGIN */
+#define LEAST 256            /* bytes that say anything at all */
 #define NOISE 100            /* saving less than 1/NOISE is no structure at all */
 
 /* ---- the fields of each dtype ------------------------------------------ */
@@ -229,6 +230,12 @@ static uint64_t misplaced(const znn_look *look, uint64_t exponent, const uint64_
 
 void znn_look_at(znn_look *look, const uint8_t *src, size_t n)
 {
+    if (n < LEAST) {
+        memset(look, 0, sizeof *look);
+        look->size = n;
+        look->dtype = ZNN_BYTES;
+        return;
+    }
     histograms h;
     uint16_t m[256], f[256], all[256];
     uint64_t byte8[8], byte4[4], byte2[2], low4[4], low2[2];

@@ -7,7 +7,8 @@
 #define STEP ((size_t)8)           /* a change is sought in steps of the largest element */
 #define UNIT 256                   /* costs are in 1/256 bits */
 #define NEW_DTYPE (300 * 8 * UNIT) /* what a new chunk must save, to pay for its headers and tables */
-#define NEW_REGION (1536 * 8 * UNIT)
+#define NEW_REGION (1024 * 8 * UNIT)
+#define GAP_COST (64 * 8 * UNIT)   /* of a chunk between two others */
 #define SMALL_PREFIX 256           /* not worth a chunk if the phase allows it */
 
 void znn_probe_begin(znn_probe *probe)
@@ -21,21 +22,34 @@ znn_dtype znn_probe_dtype(const znn_probe *probe)
 }
 
 /* Where in src[0, size) coding with `before` should end and with `after` begin,
- * given that elements of `after` begin at phase. */
+ * given that elements of `after` begin at phase. What lies between them and suits
+ * neither, such as the header of the next tensor, may be left out: *gap bytes. */
 static size_t find_change(const znn_probe_model *before, const znn_probe_model *after, unsigned phase,
-                          const uint8_t *src, size_t size)
+                          const uint8_t *src, size_t size, size_t *gap)
 {
-    const unsigned s = znn_dtype_size(after->dtype);
-    int64_t sum = 0, best = 0;
-    size_t at = 0;
+    /* The cheapest way to have come here: still before, in the gap, or behind. */
+    uint64_t cost_before = 0, cost_gap = GAP_COST, cost_after = 0;
+    size_t gap_begin = 0, begin = 0, end = 0; /* the gap, if we were in it; and the one we left behind */
     for (size_t i = 0; i + 2 * STEP <= size; i += STEP) {
-        sum += (int64_t)znn_model_cost(before, src + i, STEP) - (int64_t)znn_model_cost(after, src + i + phase, STEP);
-        if (sum < best) {
-            best = sum;
-            at = i + STEP;
+        cost_before += znn_model_cost(before, src + i, STEP);
+        cost_gap += STEP * 8 * UNIT;
+        cost_after += znn_model_cost(after, src + i + phase, STEP);
+        if (cost_before + GAP_COST < cost_gap) {
+            cost_gap = cost_before + GAP_COST;
+            gap_begin = i + STEP;
+        }
+        if (cost_before < cost_after) {
+            cost_after = cost_before;
+            begin = end = i + STEP;
+        }
+        if (cost_gap < cost_after) {
+            cost_after = cost_gap;
+            begin = gap_begin;
+            end = i + STEP;
         }
     }
-    return at + phase % s;
+    *gap = end > begin ? end + phase - begin : 0;
+    return end > begin ? begin : begin + phase;
 }
 
 /* The region at the begin of the content: a small header before it is cut off. */
@@ -51,7 +65,8 @@ static void begin_region(znn_probe *probe, const uint8_t *src, size_t size)
         return;
     znn_probe_model flat;
     znn_model_flat(&flat, (probe->model.expected + UNIT / 2) / znn_dtype_size(look.dtype));
-    size_t change = find_change(&flat, &probe->model, look.phase, src, n);
+    size_t gap, change = find_change(&flat, &probe->model, look.phase, src, n, &gap);
+    change += gap;
     if (change >= SMALL_PREFIX || look.phase) {
         probe->next = probe->model;
         znn_model_train(&probe->next, look.dtype, src + change, n - change);
@@ -90,15 +105,16 @@ static void look_again(znn_probe *probe, const uint8_t *src, size_t at, size_t s
         znn_model_train(&probe->next, old->dtype, src + at, n);
     const size_t from = at > EVERY ? at - EVERY : 0;
     const unsigned phase = new_dtype ? look.phase : 0;
-    const size_t s = znn_dtype_size(new_dtype ? look.dtype : old->dtype);
     /* `from` and `at` are both multiples of STEP away from the begin. */
-    size_t change = from + find_change(old, &probe->next, phase, src + from, at + n - from);
-    if (change < s) { /* it was this from the begin on */
-        if (phase == 0) {
+    size_t change = from + find_change(old, &probe->next, phase, src + from, at + n - from, &probe->gap);
+    if (change == 0) {
+        if (probe->gap == 0) { /* it was this from the begin on */
             probe->model = probe->next;
             return;
         }
-        change = phase;
+        change = probe->gap;
+        probe->gap = 0;
+        znn_model_flat(&probe->model, 8 * UNIT);
     }
     probe->bounded = true;
     probe->boundary = change;
@@ -129,7 +145,12 @@ void znn_probe_advance(znn_probe *probe, size_t n)
     if (!probe->bounded)
         return;
     probe->boundary -= n;
-    if (probe->boundary == 0) {
+    if (probe->boundary == 0 && probe->gap) {
+        znn_model_flat(&probe->model, 8 * UNIT);
+        probe->starts_segment = probe->next_starts_segment = true;
+        probe->boundary = probe->gap;
+        probe->gap = 0;
+    } else if (probe->boundary == 0) {
         probe->model = probe->next;
         probe->starts_segment = probe->next_starts_segment;
         probe->bounded = false;

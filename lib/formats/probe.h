@@ -37,6 +37,7 @@ typedef struct {
     uint64_t regret;        /* what another dtype would have saved, by the looks taken */
     size_t good;            /* bytes from the current position known to be of the region at hand */
     size_t boundary;        /* bytes from the current position to its end */
+    size_t gap;             /* bytes between that and `next` which are no numbers */
 } znn_probe;
 
 void znn_probe_begin(znn_probe *probe);
