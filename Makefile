@@ -27,8 +27,10 @@ demo: setup
 test: setup
 	@$(MAKE) all
 	cmake --build $(BUILD) -j $(JOBS) --target unit_tests
-	cd $(BUILD) && ctest --output-on-failure --no-tests=error -j $(JOBS)
-	ZNN=$(abspath $(BUILD))/znn $(PYTHON) -m pytest tests $(PYTEST_FLAGS)
+	@status=0; \
+	(cd $(BUILD) && ctest --output-on-failure --no-tests=error -j $(JOBS)) || status=1; \
+	ZNN=$(abspath $(BUILD))/znn $(PYTHON) -m pytest tests $(PYTEST_FLAGS) || status=1; \
+	exit $$status
 
 bench: setup
 	@$(MAKE) all
