@@ -310,12 +310,12 @@ static void noise_grows_by_less_than_a_thousandth(void **state)
     free(src);
 }
 
-/* A safetensors file of tensors as small and as unlike as can be, in no order:
- * a chunk for every byte, and a header that no compressor makes much of. */
+/* A safetensors file of tensors of a byte, a byte apart, in no order: every tensor
+ * and every gap is a chunk, and no compressor makes much of the header. */
 static void the_bound_holds_for_tiny_tensors(void **state)
 {
     (void)state;
-    enum { TENSORS = 30000 };
+    enum { TENSORS = 10000 };
     static unsigned order[TENSORS];
     char *file = malloc(8 + TENSORS * 80);
     assert_non_null(file);
@@ -330,13 +330,13 @@ static void the_bound_holds_for_tiny_tensors(void **state)
         const unsigned t = order[i], name = next_random() % 8;
         at += (size_t)sprintf(file + at, "%c\"%x%c\":", i ? ',' : '{', i, "abcdefgh"[name]);
         if (next_random() & 1)
-            at += (size_t)sprintf(file + at, "{\"dtype\":\"%s\",\"data_offsets\":[%u,%u]}", t & 1 ? "I8" : "U8", t, t + 1);
+            at += (size_t)sprintf(file + at, "{\"dtype\":\"U8\",\"data_offsets\":[%u,%u]}", 2 * t, 2 * t + 1);
         else
-            at += (size_t)sprintf(file + at, "{\"data_offsets\":[%u,%u],\"dtype\":\"%s\"}", t, t + 1, t & 1 ? "I8" : "U8");
+            at += (size_t)sprintf(file + at, "{\"data_offsets\":[%u,%u],\"dtype\":\"U8\"}", 2 * t, 2 * t + 1);
     }
     file[at++] = '}';
     znn_store64(file, at - 8);
-    for (unsigned i = 0; i < TENSORS; i++)
+    for (unsigned i = 0; i < 2 * TENSORS; i++)
         file[at++] = (char)next_random();
     for (int level = 1; level <= 9; level += 4) {
         znn_options o = options_of(ZNN_AUTO, level, 1);
