@@ -254,11 +254,11 @@ static bool choose(choice *best, const uint32_t *counts, unsigned exponent_bits,
                 continue;
             /* The joined bits need not be stored. The wide coder decodes
              * several times slower: except at the maximum level it must save
-             * a 64th of the element, or a 1024th where the exponent has 5 bits
-             * or less, and 8 bits of probability are too few for what is joined. */
+             * a 64th of the element, or a 1024th of 16 bits whose exponent has 5, for which
+             * 8 bits of probability are too few. An element of one byte is slow either way. */
             uint64_t cost = c.bits + (uint64_t)(mantissa_bits - joined) * elements;
             if (coder == CODER_WIDE && level < 7)
-                cost += (uint64_t)elements * 8 * element_size / (exponent_bits <= 5 ? 1024 : 64);
+                cost += element_size == 1 ? 0 : (uint64_t)elements * 8 * element_size / (exponent_bits <= 5 ? 1024 : 64);
             if (!found || cost < best_cost) {
                 *best = c;
                 best_cost = cost;

@@ -3,6 +3,7 @@
 #include "formats/probe.h"
 #include "formats/safetensors.h"
 
+#define FP8_CHUNK (128u << 10)
 #define SMALL_TENSOR 65536 /* smaller ones share chunks with their neighbours */
 
 struct znn_plan {
@@ -46,14 +47,23 @@ size_t znn_plan_wants(const znn_plan *plan)
     return plan->wants;
 }
 
-/* How much of `rest` bytes to take, so that no small chunk is left over. */
-static size_t cut(const znn_plan *plan, uint64_t rest)
+/* FP8 in raw data without tensors' ends gains 0.4 points by shorter chunks: as
+ * many elements as a chunk of BF16 has, all with the scale of one tensor. */
+static size_t largest_piece(const znn_plan *plan, znn_dtype dtype)
 {
-    if (rest <= plan->chunk_max)
+    const bool short_elements = dtype == ZNN_F8_E4M3 || dtype == ZNN_F8_E5M2;
+    return short_elements ? ZNN_MIN(plan->chunk_max, FP8_CHUNK) : plan->chunk_max;
+}
+
+/* How much of `rest` bytes to take, so that no small chunk is left over. */
+static size_t cut(const znn_plan *plan, uint64_t rest, znn_dtype dtype)
+{
+    const size_t most = largest_piece(plan, dtype);
+    if (rest <= most)
         return (size_t)rest;
-    if (rest - plan->chunk_max < plan->chunk_max / 8)
+    if (rest - most < most / 8)
         return (size_t)(rest / 2 + 63) & ~(size_t)63;
-    return plan->chunk_max;
+    return most;
 }
 
 /* Entries that one segment covers: a large tensor, or neighbouring small ones of one dtype. */
@@ -86,7 +96,7 @@ static void next_of_entries(znn_plan *plan, size_t available, znn_piece *piece)
     uint64_t rest = plan->segment_end - plan->position;
     if (rest > available && available < plan->wants) /* the stream ends before the tensor does */
         rest = available;
-    piece->size = ZNN_MIN(cut(plan, rest), available);
+    piece->size = ZNN_MIN(cut(plan, rest, piece->dtype), available);
 }
 
 /* Whether this is a safetensors file; false if more must be seen first. */
@@ -126,12 +136,13 @@ znn_status znn_plan_next(znn_plan *plan, const uint8_t *src, size_t available, b
     } else if (plan->dtype != ZNN_AUTO) {
         piece->dtype = plan->dtype;
         piece->starts_segment = plan->position == 0;
-        piece->size = ends ? cut(plan, available) : plan->chunk_max;
+        piece->size = ends ? cut(plan, available, piece->dtype) : largest_piece(plan, piece->dtype);
     } else {
         size_t region = znn_probe_region(&plan->probe, src, available, ends);
         piece->dtype = znn_probe_dtype(&plan->probe);
         piece->starts_segment = plan->probe.starts_segment;
-        piece->size = region < available || ends ? cut(plan, region) : plan->chunk_max;
+        piece->size = region < available || ends ? cut(plan, region, piece->dtype)
+                                                  : largest_piece(plan, piece->dtype);
         znn_probe_advance(&plan->probe, piece->size);
     }
     plan->position += piece->size;
