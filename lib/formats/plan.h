@@ -12,9 +12,9 @@
 #include "base/base.h"
 
 typedef struct {
-    size_t size;           /* bytes, 1 .. chunk_max */
-    znn_dtype dtype;       /* never ZNN_AUTO */
-    bool starts_segment;   /* the dtype, or the tensor, is not that of the chunk before */
+    size_t size;         /* bytes, 1 .. chunk_max */
+    znn_dtype dtype;     /* never ZNN_AUTO */
+    bool starts_segment; /* the dtype, or the tensor, is not that of the chunk before */
 } znn_piece;
 
 typedef struct znn_plan znn_plan;

@@ -8,8 +8,8 @@
 #define UNIT 256                   /* costs are in 1/256 bits */
 #define NEW_DTYPE (300 * 8 * UNIT) /* what a new chunk must save, to pay for its headers and tables */
 #define NEW_REGION (1024 * 8 * UNIT)
-#define GAP_COST (64 * 8 * UNIT)   /* of a chunk between two others */
-#define SMALL_PREFIX 256           /* not worth a chunk if the phase allows it */
+#define GAP_COST (64 * 8 * UNIT) /* of a chunk between two others */
+#define SMALL_PREFIX 256         /* not worth a chunk if the phase allows it */
 
 void znn_probe_begin(znn_probe *probe)
 {
@@ -52,6 +52,22 @@ static size_t find_change(const znn_probe_model *before, const znn_probe_model *
     return end > begin ? begin : begin + phase;
 }
 
+static void reach_boundary(znn_probe *probe)
+{
+    probe->starts_segment = probe->starts_segment || probe->next_starts_segment || probe->gap;
+    if (probe->gap) {
+        znn_model_flat(&probe->model, 8 * UNIT);
+        probe->next_starts_segment = true;
+        probe->boundary = probe->gap;
+        probe->gap = 0;
+        return;
+    }
+    probe->model = probe->next;
+    probe->bounded = false;
+    probe->samples = 0;
+    probe->regret = 0;
+}
+
 /* The region at the begin of the content: a small header before it is cut off. */
 static void begin_region(znn_probe *probe, const uint8_t *src, size_t size)
 {
@@ -77,48 +93,37 @@ static void begin_region(znn_probe *probe, const uint8_t *src, size_t size)
     }
 }
 
-/* A sample at `at` differs from the region: look again. */
+/* What lies at src[at] may not be of the region: decide by a look. */
 static void look_again(znn_probe *probe, const uint8_t *src, size_t at, size_t size)
 {
     znn_look look;
     const size_t n = ZNN_MIN(size - at, LOOK);
     znn_look_at(&look, src + at, n);
     const znn_probe_model *old = &probe->model;
-    const unsigned size_before = znn_dtype_size(old->dtype);
     const bool same = look.dtype == old->dtype && look.phase == 0;
-    /* What is as good as the dtype at hand is that dtype. */
     const uint64_t retrained = znn_look_cost(&look, old->dtype, 0);
-    if (znn_dtype_size(look.dtype) == 1 && size_before == 1 && !same)
-        look.cost = retrained - ZNN_MIN(retrained, NEW_DTYPE * 2 / 3); /* which of the two costs the same: two votes decide */
+    /* Bytes, integers and floats of one byte cost the same; two looks decide which they are. */
+    if (!same && znn_dtype_size(look.dtype) == 1 && znn_dtype_size(old->dtype) == 1)
+        look.cost = retrained - ZNN_MIN(retrained, NEW_DTYPE * 2 / 3);
     probe->regret = same || look.cost >= retrained ? 0 : probe->regret + (retrained - look.cost);
     /* The region ends where its own dtype, were it to go on, needs new statistics
      * so badly that a chunk of its own would pay; then any dtype may follow. */
     const bool new_region = n == LOOK && znn_model_cost(old, src + at, n) > retrained + NEW_REGION;
     const bool new_dtype = !same && (new_region ? look.cost < retrained : probe->regret > NEW_DTYPE);
-    if (!new_dtype && (!new_region || size_before == 1)) {
+    if (!new_dtype && (!new_region || znn_dtype_size(old->dtype) == 1)) {
         znn_model_train(&probe->model, old->dtype, src + at, n);
         return;
     }
-    if (new_dtype)
-        znn_model_train(&probe->next, look.dtype, src + at + look.phase, n - look.phase);
-    else
-        znn_model_train(&probe->next, old->dtype, src + at, n);
-    const size_t from = at > EVERY ? at - EVERY : 0;
+    const znn_dtype dtype = new_dtype ? look.dtype : old->dtype;
     const unsigned phase = new_dtype ? look.phase : 0;
-    /* `from` and `at` are both multiples of STEP away from the begin. */
-    size_t change = from + find_change(old, &probe->next, phase, src + from, at + n - from, &probe->gap);
-    if (change == 0) {
-        if (probe->gap == 0) { /* it was this from the begin on */
-            probe->model = probe->next;
-            return;
-        }
-        change = probe->gap;
-        probe->gap = 0;
-        znn_model_flat(&probe->model, 8 * UNIT);
-    }
-    probe->bounded = true;
-    probe->boundary = change;
+    znn_model_train(&probe->next, dtype, src + at + phase, n - phase);
     probe->next_starts_segment = new_dtype;
+    /* Behind the last sample that fitted. `from` and `at` are multiples of STEP away from the begin. */
+    const size_t from = at > EVERY ? at - EVERY : 0;
+    probe->boundary = from + find_change(old, &probe->next, phase, src + from, at + n - from, &probe->gap);
+    probe->bounded = true;
+    if (probe->boundary == 0)
+        reach_boundary(probe);
 }
 
 /* Looks that no sample asks for: often at first, since the first look saw little. */
@@ -145,17 +150,8 @@ void znn_probe_advance(znn_probe *probe, size_t n)
     if (!probe->bounded)
         return;
     probe->boundary -= n;
-    if (probe->boundary == 0 && probe->gap) {
-        znn_model_flat(&probe->model, 8 * UNIT);
-        probe->starts_segment = probe->next_starts_segment = true;
-        probe->boundary = probe->gap;
-        probe->gap = 0;
-    } else if (probe->boundary == 0) {
-        probe->model = probe->next;
-        probe->starts_segment = probe->next_starts_segment;
-        probe->bounded = false;
+    if (probe->boundary == 0) {
+        reach_boundary(probe);
         probe->good = 0;
-        probe->samples = 0;
-        probe->regret = 0;
     }
 }

@@ -27,17 +27,17 @@ typedef struct {
 } znn_probe_model;
 
 typedef struct {
-    znn_probe_model model;  /* of the region at hand */
-    znn_probe_model next;   /* of the region from `boundary` on */
-    bool begun;             /* model is valid */
-    bool bounded;           /* boundary and next are valid */
-    bool starts_segment;    /* the piece at hand is the first of its segment */
+    znn_probe_model model; /* of the region at hand */
+    znn_probe_model next;  /* of the region from `boundary` on */
+    bool begun;            /* model is valid */
+    bool bounded;          /* boundary and next are valid */
+    bool starts_segment;   /* the piece at hand is the first of its segment */
     bool next_starts_segment;
-    unsigned samples;       /* taken in this region */
-    uint64_t regret;        /* what another dtype would have saved, by the looks taken */
-    size_t good;            /* bytes from the current position known to be of the region at hand */
-    size_t boundary;        /* bytes from the current position to its end */
-    size_t gap;             /* bytes between that and `next` which are no numbers */
+    unsigned samples; /* taken in this region */
+    uint64_t regret;  /* what another dtype would have saved, by the looks taken */
+    size_t good;      /* bytes from the current position known to be of the region at hand */
+    size_t boundary;  /* bytes from the current position to its end */
+    size_t gap;       /* bytes between that and `next` which are no numbers */
 } znn_probe;
 
 void znn_probe_begin(znn_probe *probe);

@@ -23,10 +23,10 @@ static znn_dtype dtype_named(const char *name)
         const char *name;
         znn_dtype dtype;
     } known[] = {
-        {"F64", ZNN_F64},         {"F32", ZNN_F32},         {"F16", ZNN_F16}, {"BF16", ZNN_BF16}, {"C64", ZNN_F32},
-        {"F8_E4M3", ZNN_F8_E4M3}, {"F8_E5M2", ZNN_F8_E5M2}, {"I64", ZNN_I64}, {"U64", ZNN_U64},   {"I32", ZNN_I32},
-        {"U32", ZNN_U32},         {"I16", ZNN_I16},         {"U16", ZNN_U16}, {"I8", ZNN_I8},     {"U8", ZNN_U8},
-        {"BOOL", ZNN_BOOL},
+        {"F64", ZNN_F64}, {"F32", ZNN_F32},         {"F16", ZNN_F16},         {"BF16", ZNN_BF16},
+        {"C64", ZNN_F32}, {"F8_E4M3", ZNN_F8_E4M3}, {"F8_E5M2", ZNN_F8_E5M2}, {"I64", ZNN_I64},
+        {"U64", ZNN_U64}, {"I32", ZNN_I32},         {"U32", ZNN_U32},         {"I16", ZNN_I16},
+        {"U16", ZNN_U16}, {"I8", ZNN_I8},           {"U8", ZNN_U8},           {"BOOL", ZNN_BOOL},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(name, known[i].name) == 0)
@@ -77,7 +77,8 @@ static znn_status collect(const json_t *root, size_t header_size, const znn_allo
     const json_t *value;
     if (status == ZNN_OK) {
         /* Only read; jansson's macro wants it without const. */
-        json_object_foreach((json_t *)(uintptr_t)root, key, value) {
+        json_object_foreach((json_t *)(uintptr_t)root, key, value)
+        {
             if (strcmp(key, "__metadata__") == 0)
                 continue;
             if (!read_tensor(&tensors[n], value)) {

@@ -51,8 +51,9 @@ static void make(uint8_t *dst, znn_dtype dtype, size_t size)
 
 static void make_text(uint8_t *dst, size_t size)
 {
-    static const char *const words[] = {"the ",  "weights ", "of ",     "a ",   "network ", "are ", "\"name\": ", "numbers ",
-                                        "whose ", "header ",  "is, in ", "JSON", "0.25, ",   "17 ",  "text.\n",    "and "};
+    static const char *const words[] = {"the ",       "weights ", "of ",     "a ",      "network ", "are ",
+                                        "\"name\": ", "numbers ", "whose ",  "header ", "is, in ",  "JSON",
+                                        "0.25, ",     "17 ",      "text.\n", "and "};
     for (size_t i = 0; i < size;)
         for (const char *word = words[random32() % 16]; *word && i < size; word++)
             dst[i++] = (uint8_t)*word;
@@ -72,8 +73,7 @@ static size_t found(size_t count, znn_dtype dtype, size_t begin, size_t end)
     size_t sum = 0;
     for (size_t i = 0; i < count; i++) {
         size_t from = ZNN_MAX(pieces[i].at, begin), to = ZNN_MIN(pieces[i].at + pieces[i].size, end);
-        if (from < to && pieces[i].dtype == dtype &&
-            (pieces[i].at + 8 * BODY - begin) % step == 0)
+        if (from < to && pieces[i].dtype == dtype && (pieces[i].at + 8 * BODY - begin) % step == 0)
             sum += to - from;
     }
     return sum;
@@ -99,7 +99,8 @@ static void numbers_are_found_behind_a_header_of_any_size(void **state)
             size_t right = found(count, dtypes[d], headers[h], headers[h] + BODY);
             if (right < BODY - BODY / 32) {
                 show(count);
-                fail_msg("%s behind %zu bytes: only %zu of %u found", znn_dtype_name(dtypes[d]), headers[h], right, BODY);
+                fail_msg("%s behind %zu bytes: only %zu of %u found", znn_dtype_name(dtypes[d]), headers[h], right,
+                         BODY);
             }
             /* And not at the price of many small chunks. */
             assert_true(count <= 4 + BODY / CHUNK);
