@@ -155,7 +155,8 @@ static bool parse_letters(cli_options *o, arguments *a, const char *letters)
                 return false;
             break;
         default:
-            message_error(NULL, "unknown option -%c; znn --help tells all", isprint((unsigned char)letter) ? letter : '?');
+            message_error(NULL, "unknown option -%c; znn --help tells all",
+                          isprint((unsigned char)letter) ? letter : '?');
             return false;
         }
     }
