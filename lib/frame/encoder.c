@@ -9,7 +9,8 @@
 typedef struct {
     const uint8_t *src;
     znn_piece piece;
-    uint8_t *block; /* header and payload */
+    uint8_t *block; /* own buffer */
+    uint8_t *to;    /* where header and payload go: block, or the caller's buffer */
     znn_chunk chunk;
     znn_status status;
 } slot;
@@ -144,14 +145,21 @@ static void encode_one(void *argument, size_t index, unsigned worker)
 {
     znn_encoder *e = argument;
     slot *s = &e->slots[index];
-    s->status = znn_chunk_encode(e->workers.coders[worker], s->block + ZNN_BLOCK_HEADER_SIZE, s->src, s->piece.size,
+    s->status = znn_chunk_encode(e->workers.coders[worker], s->to + ZNN_BLOCK_HEADER_SIZE, s->src, s->piece.size,
                                  s->piece.dtype, e->options.level, e->options.checksum, &s->chunk);
     if (s->status == ZNN_OK)
-        znn_block_write(s->block, &s->chunk, s->piece.starts_segment);
+        znn_block_write(s->to, &s->chunk, s->piece.starts_segment);
 }
 
-static znn_status encode_batch(znn_encoder *e)
+static znn_status encode_batch(znn_encoder *e, znn_out_buffer *out)
 {
+    for (size_t i = 0; i < e->filled; i++)
+        e->slots[i].to = e->slots[i].block;
+    /* One chunk at a time needs no buffer where the caller's has room. */
+    const size_t room = ZNN_BLOCK_HEADER_SIZE + znn_chunk_encode_room(e->slots[0].piece.size);
+    const bool direct = e->slots_count == 1 && out->size - out->pos >= room;
+    if (direct)
+        e->slots[0].to = (uint8_t *)out->dst + out->pos;
     znn_pool_run(e->workers.pool, encode_one, e, e->filled);
     if (!grow(e, &e->table, e->table_size, &e->table_room, e->table_size + e->filled * ZNN_TABLE_ENTRY_SIZE))
         return ZNN_ERROR_MEMORY;
@@ -166,9 +174,13 @@ static znn_status encode_batch(znn_encoder *e)
         e->frame_size += stored;
         e->content_size += s->chunk.content_size;
         if (e->options.checksum)
-            znn_hasher_update(&e->whole, s->block, ZNN_BLOCK_HEADER_SIZE);
+            znn_hasher_update(&e->whole, s->to, ZNN_BLOCK_HEADER_SIZE);
     }
     e->emitted = e->emitted_bytes = 0;
+    if (direct) {
+        out->pos += ZNN_BLOCK_HEADER_SIZE + e->slots[0].chunk.stored_size;
+        e->emitted = 1;
+    }
     return ZNN_OK;
 }
 
@@ -196,7 +208,7 @@ static bool emit_batch(znn_encoder *e, znn_out_buffer *out)
     for (; e->emitted < e->filled; e->emitted++, e->emitted_bytes = 0) {
         slot *s = &e->slots[e->emitted];
         size_t size = ZNN_BLOCK_HEADER_SIZE + s->chunk.stored_size;
-        emit(out, s->block, size, &e->emitted_bytes);
+        emit(out, s->to, size, &e->emitted_bytes);
         if (e->emitted_bytes < size)
             return false;
     }
@@ -230,7 +242,7 @@ static znn_status run_body(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *i
             status = fill_batch(e, e->input, e->input_size, at_end, &used);
         }
         if (status == ZNN_OK && e->filled)
-            status = encode_batch(e);
+            status = encode_batch(e, out);
         if (status != ZNN_OK)
             return status;
         if (e->input_size) { /* the pieces were encoded, so their bytes may go */
