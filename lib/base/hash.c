@@ -1,8 +1,14 @@
 #define XXH_INLINE_ALL
 #include "base/hash.h"
 
+#include "base/cpu.h"
+
 uint64_t znn_hash(const void *data, size_t size)
 {
+#if ZNN_X86
+    if (znn_cpu_isa() == ZNN_ISA_AVX512)
+        return znn_hash_avx512(data, size);
+#endif
     return XXH3_64bits(data, size);
 }
 
@@ -13,6 +19,12 @@ void znn_hasher_begin(znn_hasher *hasher)
 
 void znn_hasher_update(znn_hasher *hasher, const void *data, size_t size)
 {
+#if ZNN_X86
+    if (znn_cpu_isa() == ZNN_ISA_AVX512) {
+        znn_hasher_update_avx512(hasher, data, size);
+        return;
+    }
+#endif
     XXH3_64bits_update(hasher, data, size);
 }
 

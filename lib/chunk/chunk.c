@@ -31,11 +31,11 @@ znn_chunk_coder *znn_chunk_coder_new(size_t chunk_max, int for_encoding, const z
     if (for_encoding) {
         c->symbols16 = znn_alloc(allocator, 2 * (chunk_max + row));
         c->stream = znn_alloc(allocator, znn_wide_room(chunk_max));
-        c->cctx = ZSTD_createCCtx();
+        c->cctx = ZSTD_createCCtx_advanced((ZSTD_customMem){allocator->alloc, allocator->free, allocator->opaque});
         ok = ok && c->symbols16 && c->stream && c->cctx;
     } else {
         c->block = znn_alloc(allocator, BLOCK_ROOM);
-        c->dctx = ZSTD_createDCtx();
+        c->dctx = ZSTD_createDCtx_advanced((ZSTD_customMem){allocator->alloc, allocator->free, allocator->opaque});
         ok = ok && c->block && c->dctx;
     }
     if (ok)

@@ -642,6 +642,10 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
         const narrow_decode_fn decode = narrow_decoder();
         const size_t safe = last_raw < 0 ? groups : last_raw_stored / znn_plane_group_size(&f, (unsigned)last_raw);
         for (; at + BLOCK_GROUPS <= safe && at + BLOCK_GROUPS <= elements / ZNN_GROUP; at += BLOCK_GROUPS) {
+            /* While symbols are computed, the block's planes come from memory. */
+            for (unsigned i = 0; i < f.planes; i++)
+                for (size_t b = 0; b < BLOCK_GROUPS * znn_plane_group_size(&f, i); b += 64)
+                    __builtin_prefetch(planes[i] + b);
             decode(&d, coder->symbols, BLOCK_GROUPS * ZNN_GROUP / lanes);
             join_block(&j, at, BLOCK_GROUPS, coder->symbols, planes);
             for (unsigned i = 0; i < f.planes; i++)

@@ -3,6 +3,7 @@
 #ifndef ZNN_METHODS_H
 #define ZNN_METHODS_H
 
+#define ZSTD_STATIC_LINKING_ONLY /* for contexts in the caller's memory */
 #include <zstd.h>
 
 #include "base/hash.h"
