@@ -67,9 +67,8 @@ void source_close(source_file *source)
 static bool source_remove(const source_file *source)
 {
     struct stat now;
-    if (stat(source->name, &now) != 0 || now.st_dev != source->status.st_dev ||
-        now.st_ino != source->status.st_ino || now.st_size != source->status.st_size ||
-        now.st_mtime != source->status.st_mtime) {
+    if (stat(source->name, &now) != 0 || now.st_dev != source->status.st_dev || now.st_ino != source->status.st_ino ||
+        now.st_size != source->status.st_size || now.st_mtime != source->status.st_mtime) {
         message_error(source->name, "changed meanwhile, and is kept");
         return false;
     }
@@ -145,14 +144,13 @@ static bool check_structure(const cli_options *o, source_file *source, uint64_t 
     return false;
 }
 
-static bool has_room(const cli_options *o, const char *target, const char *name, uint64_t content_size)
+static bool has_room(const cli_options *o, const output *out, const char *name, uint64_t content_size)
 {
     struct statvfs disk;
-    char *folder = folder_of(target);
-    bool known = statvfs(folder, &disk) == 0;
-    free(folder);
-    uint64_t available = known ? (uint64_t)disk.f_bavail * disk.f_frsize : UINT64_MAX;
-    if (content_size <= available || o->force)
+    if (o->force || !out->temporary || fstatvfs(out->fd, &disk) != 0)
+        return true;
+    uint64_t available = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (content_size <= available)
         return true;
     message_error(name, "its content is %s, more than the %s that are free there; -f tries all the same",
                   size_for_humans(content_size).text, size_for_humans(available).text);
@@ -196,11 +194,11 @@ static bool to_file(const cli_options *o, source_file *source, const char *targe
     bool regular = S_ISREG(source->status.st_mode);
     bool remove_source = o->remove_source && !source->is_stdin && regular;
     output out;
-    if (!has_room(o, target, source->name, content_size) || !output_open(&out, target, o->force))
+    if (!output_open(&out, target, o->force))
         return false;
     remove_source = remove_source && out.temporary;
     stream s = {.fd = source->fd, .name = source->name, .size = source->size};
-    bool ok = run_stream(o, &s, out.fd, target);
+    bool ok = has_room(o, &out, source->name, content_size) && run_stream(o, &s, out.fd, target);
     if (ok && remove_source)
         ok = o->mode == MODE_COMPRESS ? stream_verify(out.fd, target, source->fd, &o->codec)
                                       : stream_verify(source->fd, source->name, out.fd, &o->codec);

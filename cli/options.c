@@ -176,7 +176,7 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
         const char *word;
         const char *letters;
     } synonyms[] = {
-        {"--compress", "z"}, {"--decompress", "d"}, {"--uncompress", "d"}, {"--test", "t"},    {"--list", "l"},
+        {"--compress", "z"}, {"--decompress", "d"}, {"--uncompress", "d"}, {"--test", "t"},      {"--list", "l"},
         {"--stdout", "c"},   {"--keep", "k"},       {"--force", "f"},      {"--recursive", "r"}, {"--quiet", "q"},
         {"--verbose", "v"},  {"--benchmark", "b"},  {"--help", "h"},       {"--version", "V"},
     };

@@ -56,7 +56,8 @@ static void unblock_signals(const sigset_t *old)
 
 /* ---- Files ---- */
 
-char *folder_of(const char *path)
+/* The folder of a path, with its final slash; "./" if it names none. Freed by the caller. */
+static char *folder_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
     size_t size = slash ? (size_t)(slash - path) + 1 : 0;

@@ -27,7 +27,4 @@ bool output_commit(output *out, bool sync);
 /* Leave nothing behind. */
 void output_discard(output *out);
 
-/* The folder of a path, with its final slash; "./" if it names none. Freed by the caller. */
-char *folder_of(const char *path);
-
 #endif

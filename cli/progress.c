@@ -47,8 +47,7 @@ void progress_update(uint64_t done)
     line.shown = true;
     fprintf(stderr, "\r\033[K%s: %s", line.name, size_for_humans(done).text);
     if (line.total != UINT64_MAX && line.total >= done && line.total)
-        fprintf(stderr, " of %s, %.0f %%", size_for_humans(line.total).text,
-                100.0 * (double)done / (double)line.total);
+        fprintf(stderr, " of %s, %.0f %%", size_for_humans(line.total).text, 100.0 * (double)done / (double)line.total);
     fprintf(stderr, ", %.0f MB/s", (double)done / 1e6 / (now - line.begun));
     fflush(stderr);
 }

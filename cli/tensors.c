@@ -43,7 +43,8 @@ static tensor_list parse(json_t *root, uint64_t data, uint64_t content_size)
     const char *name;
     json_t *entry;
     bool sound = true;
-    json_object_foreach(root, name, entry) {
+    json_object_foreach(root, name, entry)
+    {
         if (strcmp(name, "__metadata__") == 0)
             continue;
         sound = sound && read_entry(&list.items[list.count], name, entry, data, content_size);

@@ -8,7 +8,7 @@
 
 typedef struct {
     char *name;
-    char *dtype; /* as the file spells it */
+    char *dtype;         /* as the file spells it */
     uint64_t begin, end; /* in the content */
 } tensor;
 

@@ -44,13 +44,10 @@ static int visit(const char *path, const struct stat *status, int type, struct F
     case FTW_F:
         /* -r compresses what is no frame by its name, and does the rest with what is. */
         if (S_ISREG(status->st_mode) &&
-            (walk_options->mode == MODE_BENCHMARK ||
-             ends_with_suffix(path) == (walk_options->mode != MODE_COMPRESS)))
+            (walk_options->mode == MODE_BENCHMARK || ends_with_suffix(path) == (walk_options->mode != MODE_COMPRESS)))
             add(walk_list, path);
         break;
-    case FTW_SL:
-        message_warning(path, "is a symbolic link, ignored");
-        break;
+    case FTW_SL: message_warning(path, "is a symbolic link, ignored"); break;
     case FTW_DNR:
     case FTW_NS:
         message_error(path, "cannot read: %s", strerror(errno));
