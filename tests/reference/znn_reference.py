@@ -186,7 +186,12 @@ def decode(data, xxh3=None):
         at += 32
         if xxh3:
             need(xxh3(data[begin : begin + 28] + data[at : at + extensions]) & 0xFFFFFFFF == check, "header checksum")
-        at += extensions
+        need(extensions <= 65536 and bool(flags & 1) == (size != 2**64 - 1), "header")
+        end = at + extensions
+        while at < end:
+            number, length = struct.unpack_from("<HH", data, at)
+            at += 4 + length
+            need(number % 2 == 0 and at <= end, "extension")
         headers, table, frame = b"", b"", bytearray()
         while data[at] == 1:
             dtype, method, starts, content_size, stored, checksum = struct.unpack_from("<xBBBIIQ", data, at)

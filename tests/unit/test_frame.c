@@ -192,7 +192,8 @@ static void assert_streams_back(buffer frame, const uint8_t *expected, size_t si
 
 /* ---- one shot ---- */
 
-static const size_t sizes[] = {0, 1, 2, 3, 7, 8, 63, 64, 65, 4095, 65535, 65536, 65537, 262143, 262144, 262145, 1500001};
+static const size_t sizes[] = {0, 1, 2, 3, 7, 8, 63, 64, 65, 4095, 65535, 65536, 65537,
+                               262143, 262144, 262145, 1500001};
 #define SIZES (sizeof sizes / sizeof *sizes)
 
 static void any_size_comes_back(void **state)
