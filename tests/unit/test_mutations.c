@@ -67,16 +67,13 @@ static uint64_t mutate(uint8_t *dst, const sample *s)
     uint64_t size = s->frame_size;
     memcpy(dst, s->frame, (size_t)size);
     switch (random_below(7)) {
-    case 0: /* the end is missing */
-        return random_below(size);
+    case 0: /* the end is missing */ return random_below(size);
     case 1: /* a part is missing */ {
         uint64_t from = random_below(size), n = 1 + random_below(size - from);
         memmove(dst + from, dst + from + n, (size_t)(size - from - n));
         return size - n;
     }
-    case 2: /* one bit */
-        dst[random_below(size)] ^= (uint8_t)(1u << random_below(8));
-        return size;
+    case 2: /* one bit */ dst[random_below(size)] ^= (uint8_t)(1u << random_below(8)); return size;
     case 3: /* one bit where the structure is */
         dst[random_below(size < 96 ? size : 96)] ^= (uint8_t)(1u << random_below(8));
         return size;
@@ -100,7 +97,8 @@ static uint64_t mutate(uint8_t *dst, const sample *s)
 
 /* Each returns whether the library called it a success, with what it gave. */
 
-static bool by_one_shot(uint8_t *out, uint64_t *out_size, const uint8_t *frame, uint64_t size, const znn_options *options)
+static bool by_one_shot(uint8_t *out, uint64_t *out_size, const uint8_t *frame, uint64_t size,
+                        const znn_options *options)
 {
     uint64_t claimed;
     if (znn_content_size(frame, size, &claimed) == ZNN_OK && claimed <= CONTENT_MAX)
@@ -191,8 +189,8 @@ static int attack(const sample *s, int mutations, bool content_must_hold)
     return refused;
 }
 
-static const znn_dtype dtypes[] = {ZNN_AUTO, ZNN_BYTES, ZNN_I8,  ZNN_I64, ZNN_F8_E4M3,
-                                   ZNN_F8_E5M2, ZNN_F16, ZNN_BF16, ZNN_F32, ZNN_F64};
+static const znn_dtype dtypes[] = {ZNN_AUTO,    ZNN_BYTES, ZNN_I8,   ZNN_I64, ZNN_F8_E4M3,
+                                   ZNN_F8_E5M2, ZNN_F16,   ZNN_BF16, ZNN_F32, ZNN_F64};
 #define DTYPES (sizeof dtypes / sizeof *dtypes)
 
 static void run(int checksum)
