@@ -179,7 +179,7 @@ typedef enum {
 typedef struct znn_encoder znn_encoder;
 
 /* A new encoder in *encoder, to be freed by znn_encoder_free. With threads > 1
- * it starts that many workers, which compress while the caller reads and writes. */
+ * it starts workers that share a batch of chunks within each call. */
 ZNN_API znn_status znn_encoder_new(znn_encoder **encoder, const znn_options *options);
 ZNN_API void znn_encoder_free(znn_encoder *encoder); /* NULL is allowed */
 
