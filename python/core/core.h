@@ -1,0 +1,31 @@
+/* What the parts of znn._core share. Only the stable ABI of Python 3.11 is used. */
+#ifndef ZNN_PYTHON_CORE_H
+#define ZNN_PYTHON_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <znn.h>
+
+extern PyObject *core_error; /* znn.ZnnError */
+
+/* Raise what fits the status: MemoryError, ValueError or ZnnError. `what` (may
+ * be NULL) says what the message is about. Returns NULL. */
+PyObject *core_raise(znn_status status, const char *what);
+
+/* Options from Python's arguments, checked there. */
+znn_options core_options(int dtype, int level, int threads, int checksum);
+
+/* A lock that lets go of the GIL while it waits, for objects whose C side
+ * belongs to one thread at a time. */
+void core_lock(PyThread_type_lock lock);
+
+/* Types of the module; NULL with an exception set. */
+PyObject *core_encoder_type(void);
+PyObject *core_decoder_type(void);
+PyObject *core_reader_type(void);
+
+/* The object's memory and its type, at the end of every tp_dealloc. */
+void core_free_object(PyObject *object);
+
+#endif

@@ -1,0 +1,200 @@
+/* znn._core: the functions of one shot. The package's Python modules check
+ * arguments and choose defaults; here buffers meet the library. */
+#include "core.h"
+
+PyObject *core_error;
+
+PyObject *core_raise(znn_status status, const char *what)
+{
+    PyObject *type = core_error;
+    if (status == ZNN_ERROR_MEMORY)
+        return PyErr_NoMemory();
+    if (status == ZNN_ERROR_ARGUMENT)
+        type = PyExc_ValueError;
+    /* An error of the caller's own read or write function is the better message. */
+    if (status == ZNN_ERROR_IO && PyErr_Occurred())
+        return NULL;
+    return PyErr_Format(type, "%s%s%s", what ? what : "", what ? ": " : "", znn_status_message(status));
+}
+
+znn_options core_options(int dtype, int level, int threads, int checksum)
+{
+    znn_options options;
+    znn_options_init(&options);
+    options.dtype = (znn_dtype)dtype;
+    options.level = level;
+    options.threads = threads;
+    options.checksum = checksum;
+    return options;
+}
+
+void core_lock(PyThread_type_lock lock)
+{
+    if (PyThread_acquire_lock(lock, NOWAIT_LOCK))
+        return;
+    Py_BEGIN_ALLOW_THREADS
+    PyThread_acquire_lock(lock, WAIT_LOCK);
+    Py_END_ALLOW_THREADS
+}
+
+void core_free_object(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyObject *compress(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer src;
+    int dtype, level, threads, checksum;
+    if (!PyArg_ParseTuple(args, "y*iiii", &src, &dtype, &level, &threads, &checksum))
+        return NULL;
+    znn_options options = core_options(dtype, level, threads, checksum);
+    uint64_t capacity = znn_compress_bound((uint64_t)src.len), size = 0;
+    PyObject *frame = capacity <= PY_SSIZE_T_MAX ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)capacity)
+                                                 : PyErr_NoMemory();
+    if (frame) {
+        char *dst = PyBytes_AsString(frame);
+        znn_status status;
+        Py_BEGIN_ALLOW_THREADS
+        status = znn_compress(dst, capacity, &size, src.buf, (uint64_t)src.len, &options);
+        Py_END_ALLOW_THREADS
+        if (status != ZNN_OK) {
+            Py_CLEAR(frame);
+            core_raise(status, NULL);
+        } else {
+            _PyBytes_Resize(&frame, (Py_ssize_t)size);
+        }
+    }
+    PyBuffer_Release(&src);
+    return frame;
+}
+
+/* Decompress into dst of that capacity; false with an exception set. */
+static int decompress_to(char *dst, uint64_t capacity, uint64_t *size, const Py_buffer *src, int threads, int checksum)
+{
+    znn_options options = core_options(ZNN_AUTO, ZNN_LEVEL_DEFAULT, threads, checksum);
+    znn_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = znn_decompress(dst, capacity, size, src->buf, (uint64_t)src->len, &options);
+    Py_END_ALLOW_THREADS
+    if (status == ZNN_OK)
+        return 1;
+    core_raise(status, NULL);
+    return 0;
+}
+
+static PyObject *decompress(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer src;
+    int threads, checksum;
+    if (!PyArg_ParseTuple(args, "y*ii", &src, &threads, &checksum))
+        return NULL;
+    PyObject *content = NULL;
+    uint64_t size = 0;
+    znn_status status = znn_content_size(src.buf, (uint64_t)src.len, &size);
+    if (status != ZNN_OK)
+        core_raise(status, NULL);
+    else if (size > PY_SSIZE_T_MAX - 4096)
+        PyErr_NoMemory();
+    else
+        content = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (content && !decompress_to(PyBytes_AsString(content), size, &size, &src, threads, checksum))
+        Py_CLEAR(content);
+    PyBuffer_Release(&src);
+    return content;
+}
+
+static PyObject *decompress_into(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer src, dst;
+    int threads, checksum;
+    if (!PyArg_ParseTuple(args, "y*w*ii", &src, &dst, &threads, &checksum))
+        return NULL;
+    uint64_t size = 0;
+    int ok = decompress_to(dst.buf, (uint64_t)dst.len, &size, &src, threads, checksum);
+    PyBuffer_Release(&src);
+    PyBuffer_Release(&dst);
+    return ok ? PyLong_FromUnsignedLongLong(size) : NULL;
+}
+
+static PyObject *content_size(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer src;
+    if (!PyArg_ParseTuple(args, "y*", &src))
+        return NULL;
+    uint64_t size = 0;
+    znn_status status = znn_content_size(src.buf, (uint64_t)src.len, &size);
+    PyBuffer_Release(&src);
+    return status == ZNN_OK ? PyLong_FromUnsignedLongLong(size) : core_raise(status, NULL);
+}
+
+static PyObject *is_frame(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer src;
+    if (!PyArg_ParseTuple(args, "y*", &src))
+        return NULL;
+    int answer = znn_is_frame(src.buf, (uint64_t)src.len);
+    PyBuffer_Release(&src);
+    return PyBool_FromLong(answer);
+}
+
+static PyObject *dtype_from_name(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *name;
+    if (!PyArg_ParseTuple(args, "s", &name))
+        return NULL;
+    return PyLong_FromLong(znn_dtype_from_name(name));
+}
+
+static PyObject *isa(PyObject *module, PyObject *args)
+{
+    (void)module;
+    (void)args;
+    return PyUnicode_FromString(znn_isa());
+}
+
+static PyMethodDef functions[] = {
+    {"compress", compress, METH_VARARGS, "compress(src, dtype, level, threads, checksum) -> bytes"},
+    {"decompress", decompress, METH_VARARGS, "decompress(src, threads, checksum) -> bytes"},
+    {"decompress_into", decompress_into, METH_VARARGS, "decompress_into(src, dst, threads, checksum) -> bytes written"},
+    {"content_size", content_size, METH_VARARGS, "content_size(src) -> int"},
+    {"is_frame", is_frame, METH_VARARGS, "is_frame(src) -> bool"},
+    {"dtype_from_name", dtype_from_name, METH_VARARGS, "dtype_from_name(name) -> int, -1 if unknown"},
+    {"isa", isa, METH_NOARGS, "isa() -> the instruction set in use"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT, .m_name = "znn._core", .m_size = -1, .m_methods = functions};
+
+static int add(PyObject *module, const char *name, PyObject *value)
+{
+    int failed = !value || PyModule_AddObjectRef(module, name, value) != 0;
+    Py_XDECREF(value);
+    return !failed;
+}
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    if (!module)
+        return NULL;
+    if (!core_error)
+        core_error = PyErr_NewExceptionWithDoc(
+            "znn.ZnnError", "The data is no znn frame, is damaged or cut, or does not fit its destination.", NULL, NULL);
+    if (core_error && PyModule_AddObjectRef(module, "ZnnError", core_error) == 0 &&
+        add(module, "Encoder", core_encoder_type()) && add(module, "Decoder", core_decoder_type()) &&
+        add(module, "Reader", core_reader_type()) && PyModule_AddStringConstant(module, "version", znn_version()) == 0)
+        return module;
+    Py_DECREF(module);
+    return NULL;
+}

@@ -1,0 +1,65 @@
+"""Lossless compression for the numbers of neural networks.
+
+    frame = znn.compress(array)             # bytes, numpy, torch; never changed
+    data = znn.decompress(frame)            # the same bytes
+    znn.decompress(frame, out=other_array)  # into memory that is there
+
+znn.safetensors reads and writes compressed .safetensors files.
+"""
+
+from . import _core
+from ._buffers import as_buffer, as_writable, check, dtype_code
+from ._core import ZnnError
+
+__version__ = _core.version
+__all__ = ["ZnnError", "__version__", "compress", "content_size", "decompress", "is_frame"]
+
+
+def compress(data, dtype=None, level=3, threads=1, checksum=True):
+    """Compress a buffer into one znn frame.
+
+    data: bytes, or any contiguous buffer, numpy array or torch CPU tensor, of any shape. It is read in place and never
+        changed; read-only memory will do.
+    dtype: what its numbers are: a name ("bf16", "float32", "F8_E4M3"), a numpy or a torch dtype. None takes an array's
+        own dtype, and looks into the bytes of anything else.
+    level: 1 (fastest) to 9 (smallest).
+    threads: 1 to 256, or 0 for one a core. The frame's bytes do not depend on it.
+    checksum: write checksums, by which damage is found.
+
+    Returns the frame as bytes. Raises ValueError for arguments out of range or memory that is not contiguous, TypeError
+    for what is no buffer, MemoryError. Other Python threads run meanwhile.
+    """
+    check(level, threads)
+    buffer, inferred = as_buffer(data)
+    code = inferred if dtype is None else dtype_code(dtype)
+    return _core.compress(buffer, code, level, threads, bool(checksum))
+
+
+def decompress(data, out=None, threads=1, checksum=True):
+    """Decompress the frames in a buffer.
+
+    data: one znn frame or several, one after another; any contiguous buffer.
+    out: writable memory (bytearray, numpy array, torch CPU tensor, mmap ...) of at least content_size(data) bytes, of
+        any dtype. What is beyond the content stays as it was. After an error its contents are unspecified.
+    threads: 1 to 256, or 0 for one a core.
+    checksum: verify the checksums, if the frames have any.
+
+    Returns the content as bytes or, with out, the number of bytes written to it. Raises ZnnError if the data is no
+    frame, is damaged or cut, or does not fit into out; MemoryError (a small frame can say that it holds terabytes:
+    see content_size).
+    """
+    check(threads=threads)
+    buffer, _ = as_buffer(data)
+    if out is None:
+        return _core.decompress(buffer, threads, bool(checksum))
+    return _core.decompress_into(buffer, as_writable(out), threads, bool(checksum))
+
+
+def content_size(data):
+    """Bytes that the frames in a buffer decompress to, found without decompressing. Raises ZnnError as decompress."""
+    return _core.content_size(as_buffer(data)[0])
+
+
+def is_frame(data):
+    """True if the first bytes of a buffer are those of a znn frame."""
+    return _core.is_frame(as_buffer(data)[0])
