@@ -6,6 +6,7 @@ DESTDIR ?=
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 CMAKE_FLAGS ?=
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 PYTHON = .venv/bin/python
 MAKEFLAGS += --no-print-directory
 
@@ -34,7 +35,8 @@ test: setup
 
 bench: setup
 	@$(MAKE) all
-	$(PYTHON) bench/run.py $(BUILD)/znn
+	@bench/setup
+	.venv-bench/bin/python bench/run.py $(BUILD)/znn $(BENCH_FLAGS)
 
 install: all
 	DESTDIR="$(DESTDIR)" cmake --install $(BUILD)
