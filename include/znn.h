@@ -273,6 +273,185 @@ ZNN_API znn_status znn_reader_info(znn_reader *reader, znn_frame_info *info);
  * header, not its payload. */
 ZNN_API znn_status znn_reader_chunk(znn_reader *reader, uint64_t index, znn_chunk_info *info);
 
+/* ---- Compressed safetensors -------------------------------------------- */
+
+/* A .safetensors file, plain or compressed, read alike. A compressed one is a
+ * safetensors file too, each tensor of which is a frame of its own, or stays as
+ * it was if that is no larger (docs/FORMAT.md, "Compressed safetensors"). */
+typedef struct znn_safetensors znn_safetensors;
+
+/* What an error is about, with the tensor's name: a sentence without a final
+ * stop, UTF-8 unless the file's names are cut in it, no control characters. */
+typedef struct {
+    char text[512];
+} znn_reason;
+
+typedef struct {
+    const char *name;      /* UTF-8; this and the next two are valid while the file lives */
+    const char *dtype;     /* as safetensors spells it: "BF16" */
+    const uint64_t *shape; /* in elements */
+    size_t rank;           /* 0 for a scalar */
+    uint64_t size;         /* bytes of its content */
+    uint64_t stored_offset;/* in the file */
+    uint64_t stored_size;  /* in the file; less than `size` exactly if it is compressed */
+    uint64_t order;        /* its place among the header's names, from 0 */
+} znn_safetensors_tensor;
+
+/* Read the header of the file in src, which must stay valid while *file lives.
+ * Names, types, shapes, and that the tensors cover the file without gaps are
+ * checked here; frames when they are read. Of the options, threads, checksum
+ * and memory_limit are for reading, level, threads and checksum for
+ * znn_safetensors_compress. reason may be NULL, here and below. Takes memory
+ * for the header only: at most 100 MB of JSON. */
+ZNN_API znn_status znn_safetensors_open(znn_safetensors **file, const void *src, uint64_t size,
+                                        const znn_options *options, znn_reason *reason);
+
+/* The same through a function, for files. */
+ZNN_API znn_status znn_safetensors_open_fn(znn_safetensors **file, znn_read_fn read, void *opaque, uint64_t size,
+                                           const znn_options *options, znn_reason *reason);
+ZNN_API void znn_safetensors_free(znn_safetensors *file); /* NULL is allowed */
+
+ZNN_API int znn_safetensors_is_compressed(const znn_safetensors *file);
+
+/* The header of the plain file, JSON as it was (or is), without its length before it. */
+ZNN_API const char *znn_safetensors_header(const znn_safetensors *file, uint64_t *size);
+
+/* Tensors are counted in the order of their data. */
+ZNN_API uint64_t znn_safetensors_count(const znn_safetensors *file);
+ZNN_API znn_status znn_safetensors_tensor_info(const znn_safetensors *file, uint64_t index,
+                                               znn_safetensors_tensor *tensor);
+
+/* Content bytes [offset, offset + size) of a tensor into dst, decoding only the
+ * chunks that hold them. Threads may call this for one file at the same time. */
+ZNN_API znn_status znn_safetensors_read(const znn_safetensors *file, uint64_t index, void *dst, uint64_t offset,
+                                        uint64_t size, znn_reason *reason);
+
+/* Write `size` bytes at `offset`: 0 for success, anything else for an error.
+ * Called from the calling thread, mostly in order, but not always. */
+typedef int (*znn_write_fn)(void *opaque, uint64_t offset, const void *src, size_t size);
+
+/* Write the compressed file of a plain one, or the plain one of a compressed
+ * one, byte for byte as it was. *written is its size: cut off what was written
+ * beyond. Memory is bounded by some blocks of 8 MiB, whatever the tensors' size. */
+ZNN_API znn_status znn_safetensors_compress(znn_safetensors *file, znn_write_fn write, void *opaque,
+                                            uint64_t *written, znn_reason *reason);
+ZNN_API znn_status znn_safetensors_decompress(znn_safetensors *file, znn_write_fn write, void *opaque,
+                                              uint64_t *written, znn_reason *reason);
+
+/* Content bytes that one of the two has dealt with; for the write function, to show progress. */
+ZNN_API uint64_t znn_safetensors_done(const znn_safetensors *file);
+
+/* ---- ZipNN's format ---------------------------------------------------- */
+
+/* Streams of the Python package zipnn, versions 0.4 and 0.5: read, and written
+ * so that zipnn 0.5.4 decodes them. Its streams have no checksum: damage within
+ * the numbers passes for content. Its uint32, lossy and snappy streams are
+ * ZNN_ERROR_UNSUPPORTED; so is lz4 in a build without liblz4. */
+
+/* 1 if the first bytes are those of a ZipNN stream, else 0. */
+ZNN_API int znn_zipnn_is(const void *src, uint64_t src_size);
+
+/* What the content was given as; the values are those of the format. */
+typedef enum {
+    ZNN_ZIPNN_BYTES = 1,
+    ZNN_ZIPNN_TORCH = 2, /* with a shape in the header, as for numpy */
+    ZNN_ZIPNN_NUMPY = 3,
+    ZNN_ZIPNN_FILE = 4   /* zipnn has it in its tables, and never writes it */
+} znn_zipnn_input;
+
+/* The content's size of the streams in src, which follow one another to its
+ * end, without decoding them. Believe it only as far as memory allows. */
+ZNN_API znn_status znn_zipnn_content_size(const void *src, uint64_t src_size, uint64_t *content_size);
+
+/* Decompress the streams in src into dst. On success *dst_size is the content's
+ * size. On failure the contents of dst are unspecified. Of the options, base
+ * (for deltas, as large as the content) and the allocator count. */
+ZNN_API znn_status znn_zipnn_decompress(void *dst, uint64_t dst_capacity, uint64_t *dst_size, const void *src,
+                                        uint64_t src_size, const znn_options *options);
+
+typedef struct {
+    size_t struct_size;       /* set by znn_zipnn_options_init */
+    znn_dtype dtype;          /* ZNN_AUTO (default): what a sample of each stream compresses best
+                                 as. Integers and FP64 take the layout of a float as wide */
+    znn_zipnn_input input;    /* default ZNN_ZIPNN_BYTES */
+    const uint64_t *shape;    /* torch and numpy: written as it is, not compared with the size; */
+    unsigned dimensions;      /* at most 255 */
+    int method;               /* written, and without effect: 0 (auto, default) or 1 (huffman); 2, 3, 4 */
+    uint64_t chunk;           /* content bytes, a power of two from 4096 to 2^30; default 256 KiB */
+    uint64_t streaming_chunk; /* 0 (default): one stream. A power of two from 4096 on: a stream
+                                 for each so many bytes of content, as is_streaming has it */
+    double threshold;         /* a piece is stored if it does not shrink below this part; default 0.95 */
+    int delta;                /* with a base: 1 (default) for bytes, 2 for a file */
+    const void *base;         /* NULL (default), or as many bytes as the content */
+    uint64_t base_size;
+    znn_alloc_fn alloc;       /* NULL for malloc and free */
+    znn_free_fn free;
+    void *opaque;
+} znn_zipnn_options;
+
+ZNN_API void znn_zipnn_options_init(znn_zipnn_options *options);
+
+/* The most bytes that znn_zipnn_compress can take; 0 if the options are
+ * invalid. Saturates at UINT64_MAX. Options may be NULL, here and below. */
+ZNN_API uint64_t znn_zipnn_bound(uint64_t size, const znn_zipnn_options *options);
+
+/* Compress src into one stream at dst, or with a streaming chunk into streams
+ * that follow one another. dst and src must not overlap; dst_capacity must be
+ * znn_zipnn_bound() or more. On success *dst_size is what was written. */
+ZNN_API znn_status znn_zipnn_compress(void *dst, uint64_t dst_capacity, uint64_t *dst_size, const void *src,
+                                      uint64_t src_size, const znn_zipnn_options *options);
+
+/* A reader of a whole file: streams that follow one another, or a safetensors
+ * file that zipnn's script compressed (NAME.znn.safetensors), the content of
+ * which is the safetensors file of the tensors as they were. That one is made
+ * anew, in the order of the safetensors library: its tensors and its metadata
+ * are those of the source, its header need not be byte for byte. */
+typedef struct znn_zipnn_reader znn_zipnn_reader;
+
+/* ZNN_ERROR_FORMAT if it is neither. src must stay valid while the reader
+ * lives. Of the options, base, memory_limit (of a chunk read through a
+ * function) and the allocator count. A delta's base is missed when reading. */
+ZNN_API znn_status znn_zipnn_reader_open(znn_zipnn_reader **reader, const void *src, uint64_t src_size,
+                                         const znn_options *options);
+ZNN_API znn_status znn_zipnn_reader_open_fn(znn_zipnn_reader **reader, znn_read_fn read, void *opaque, uint64_t size,
+                                            const znn_options *options);
+ZNN_API void znn_zipnn_reader_free(znn_zipnn_reader *reader); /* NULL is allowed */
+
+ZNN_API uint64_t znn_zipnn_reader_size(const znn_zipnn_reader *reader);
+
+/* Content bytes [offset, offset + size) into dst. */
+ZNN_API znn_status znn_zipnn_reader_read(znn_zipnn_reader *reader, void *dst, uint64_t offset, uint64_t size);
+
+typedef struct {
+    uint64_t parts;           /* streams, and what is stored between them */
+    uint64_t content_size;
+    uint64_t stored_size;
+    uint64_t streaming_chunk; /* of the first stream, as below; 0 if it is not one of several */
+    uint64_t chunk;
+    int version[3];
+    int input;                /* znn_zipnn_input */
+    int method;               /* 0 auto, 1 huffman, 2 zstd, 3 lz4 */
+    int delta;                /* 0 none, 1 against bytes, 2 against a file */
+    int is_safetensors;
+} znn_zipnn_info;
+
+ZNN_API znn_status znn_zipnn_reader_info(znn_zipnn_reader *reader, znn_zipnn_info *info);
+
+typedef struct {
+    const char *name;         /* of a tensor; NULL otherwise. Valid while the reader lives */
+    uint64_t content_offset;
+    uint64_t content_size;
+    uint64_t stored_offset;   /* in the file; 0 for a safetensors header, which is made anew */
+    uint64_t stored_size;
+    znn_dtype dtype;          /* of a stream, or of a stored tensor; ZNN_BYTES for others */
+    int is_stream;            /* 0: stored as it was */
+    const uint64_t *shape;    /* of a stream of torch's or numpy's; valid until the next call */
+    unsigned dimensions;
+} znn_zipnn_part;
+
+/* Part `index` of znn_zipnn_info.parts, in the content's order. */
+ZNN_API znn_status znn_zipnn_reader_part(znn_zipnn_reader *reader, uint64_t index, znn_zipnn_part *part);
+
 #ifdef __cplusplus
 }
 #endif

@@ -17,7 +17,7 @@ size_t znn_safetensors_header_size(const uint8_t *src, size_t available)
     return n >= 2 && n <= ZNN_SAFETENSORS_HEADER_MAX && src[8] == '{' ? (size_t)n + 8 : 0;
 }
 
-static znn_dtype dtype_named(const char *name)
+znn_dtype znn_safetensors_dtype(const char *name)
 {
     static const struct {
         const char *name;
@@ -45,7 +45,7 @@ static bool read_tensor(tensor *t, const json_t *value)
         return false;
     t->begin = (uint64_t)json_integer_value(begin);
     t->end = (uint64_t)json_integer_value(end);
-    t->dtype = dtype_named(name);
+    t->dtype = znn_safetensors_dtype(name);
     return true;
 }
 
@@ -55,14 +55,19 @@ static int by_begin(const void *a, const void *b)
     return x->begin < y->begin ? -1 : x->begin > y->begin;
 }
 
-/* Parsing takes some 60 bytes for every value: a header of nothing but tiny
- * values, which no tensor has, would take 30 times its size. */
-static bool is_dense(const uint8_t *json, size_t n)
+bool znn_safetensors_is_dense(const uint8_t *json, size_t n)
 {
     size_t values = 0;
-    for (size_t i = 0; i < n; i++)
-        values += json[i] == ',' || json[i] == '[' || json[i] == '{';
-    return values > 64 + n / 6;
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        if (json[i] == '"')
+            in_string = !in_string;
+        else if (in_string)
+            i += json[i] == '\\';
+        else
+            values += json[i] == ',' || json[i] == '[' || json[i] == '{';
+    }
+    return values > 64 + n / 4;
 }
 
 static znn_status collect(const json_t *root, size_t header_size, const znn_allocator *allocator,
@@ -115,7 +120,7 @@ static znn_status collect(const json_t *root, size_t header_size, const znn_allo
 znn_status znn_safetensors_parse(const uint8_t *src, size_t header_size, const znn_allocator *allocator,
                                  znn_safetensors_entry **entries, size_t *count)
 {
-    if (is_dense(src + 8, header_size - 8))
+    if (znn_safetensors_is_dense(src + 8, header_size - 8))
         return ZNN_ERROR_FORMAT;
     json_error_t error;
     json_t *root = json_loadb((const char *)src + 8, header_size - 8, JSON_ALLOW_NUL, &error);

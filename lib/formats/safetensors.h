@@ -24,4 +24,11 @@ size_t znn_safetensors_header_size(const uint8_t *src, size_t available);
 znn_status znn_safetensors_parse(const uint8_t *src, size_t header_size, const znn_allocator *allocator,
                                  znn_safetensors_entry **entries, size_t *count);
 
+/* The library's dtype for safetensors' name of one; ZNN_BYTES for packed types, scales, and those to come. */
+znn_dtype znn_safetensors_dtype(const char *name);
+
+/* Whether there are more values than a header has. Parsing takes some 60 bytes
+ * for each, so that a header of nothing but tiny values would take 30 times its size. */
+bool znn_safetensors_is_dense(const uint8_t *json, size_t n);
+
 #endif

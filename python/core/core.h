@@ -16,6 +16,16 @@ PyObject *core_raise(znn_status status, const char *what);
 /* Options from Python's arguments, checked there. */
 znn_options core_options(int dtype, int level, int threads, int checksum);
 
+/* Ask for large pages under memory that is about to be filled: first touches
+ * then take a third of the time, which is more than decoding takes. */
+void core_expect_writes(void *address, size_t size);
+
+#ifdef Py_LIMITED_API
+/* Documented and exported by every CPython, but missing in the limited API's
+ * headers; without it every result would be copied once. */
+PyAPI_FUNC(int) _PyBytes_Resize(PyObject **bytes, Py_ssize_t size);
+#endif
+
 /* A lock that lets go of the GIL while it waits, for objects whose C side
  * belongs to one thread at a time. */
 void core_lock(PyThread_type_lock lock);
@@ -24,6 +34,7 @@ void core_lock(PyThread_type_lock lock);
 PyObject *core_encoder_type(void);
 PyObject *core_decoder_type(void);
 PyObject *core_reader_type(void);
+PyObject *core_safetensors_type(void);
 
 /* The object's memory and its type, at the end of every tp_dealloc. */
 void core_free_object(PyObject *object);

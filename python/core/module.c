@@ -2,6 +2,10 @@
  * arguments and choose defaults; here buffers meet the library. */
 #include "core.h"
 
+#include <sys/mman.h>
+
+#define LARGE ((size_t)4 << 20)
+
 PyObject *core_error;
 
 PyObject *core_raise(znn_status status, const char *what)
@@ -32,9 +36,21 @@ void core_lock(PyThread_type_lock lock)
 {
     if (PyThread_acquire_lock(lock, NOWAIT_LOCK))
         return;
-    Py_BEGIN_ALLOW_THREADS
-    PyThread_acquire_lock(lock, WAIT_LOCK);
+    Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(lock, WAIT_LOCK);
     Py_END_ALLOW_THREADS
+}
+
+void core_expect_writes(void *address, size_t size)
+{
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = 4096, begin = ((uintptr_t)address + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)address + size) & ~(page - 1);
+    if (size >= LARGE)
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* a hint: failing does not matter */
+#else
+    (void)address;
+    (void)size;
+#endif
 }
 
 void core_free_object(PyObject *object)
@@ -54,18 +70,20 @@ static PyObject *compress(PyObject *module, PyObject *args)
         return NULL;
     znn_options options = core_options(dtype, level, threads, checksum);
     uint64_t capacity = znn_compress_bound((uint64_t)src.len), size = 0;
-    PyObject *frame = capacity <= PY_SSIZE_T_MAX ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)capacity)
-                                                 : PyErr_NoMemory();
+    PyObject *frame =
+        capacity <= PY_SSIZE_T_MAX ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)capacity) : PyErr_NoMemory();
     if (frame) {
         char *dst = PyBytes_AsString(frame);
+        core_expect_writes(dst, (size_t)capacity);
         znn_status status;
-        Py_BEGIN_ALLOW_THREADS
-        status = znn_compress(dst, capacity, &size, src.buf, (uint64_t)src.len, &options);
-        Py_END_ALLOW_THREADS
-        if (status != ZNN_OK) {
+        Py_BEGIN_ALLOW_THREADS status = znn_compress(dst, capacity, &size, src.buf, (uint64_t)src.len, &options);
+        Py_END_ALLOW_THREADS if (status != ZNN_OK)
+        {
             Py_CLEAR(frame);
             core_raise(status, NULL);
-        } else {
+        }
+        else
+        {
             _PyBytes_Resize(&frame, (Py_ssize_t)size);
         }
     }
@@ -78,11 +96,9 @@ static int decompress_to(char *dst, uint64_t capacity, uint64_t *size, const Py_
 {
     znn_options options = core_options(ZNN_AUTO, ZNN_LEVEL_DEFAULT, threads, checksum);
     znn_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = znn_decompress(dst, capacity, size, src->buf, (uint64_t)src->len, &options);
-    Py_END_ALLOW_THREADS
-    if (status == ZNN_OK)
-        return 1;
+    core_expect_writes(dst, (size_t)capacity);
+    Py_BEGIN_ALLOW_THREADS status = znn_decompress(dst, capacity, size, src->buf, (uint64_t)src->len, &options);
+    Py_END_ALLOW_THREADS if (status == ZNN_OK) return 1;
     core_raise(status, NULL);
     return 0;
 }
@@ -190,10 +206,12 @@ PyMODINIT_FUNC PyInit__core(void)
         return NULL;
     if (!core_error)
         core_error = PyErr_NewExceptionWithDoc(
-            "znn.ZnnError", "The data is no znn frame, is damaged or cut, or does not fit its destination.", NULL, NULL);
+            "znn.ZnnError", "The data is no znn frame, is damaged or cut, or does not fit its destination.", NULL,
+            NULL);
     if (core_error && PyModule_AddObjectRef(module, "ZnnError", core_error) == 0 &&
         add(module, "Encoder", core_encoder_type()) && add(module, "Decoder", core_decoder_type()) &&
-        add(module, "Reader", core_reader_type()) && PyModule_AddStringConstant(module, "version", znn_version()) == 0)
+        add(module, "Reader", core_reader_type()) && add(module, "Safetensors", core_safetensors_type()) &&
+        PyModule_AddStringConstant(module, "version", znn_version()) == 0)
         return module;
     Py_DECREF(module);
     return NULL;

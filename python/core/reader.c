@@ -2,8 +2,7 @@
 #include "core.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyThread_type_lock lock;
+    PyObject_HEAD PyThread_type_lock lock;
     Py_buffer src;
     znn_reader *reader;
 } reader_object;
@@ -79,8 +78,8 @@ static PyObject *reader_read_into(PyObject *object, PyObject *args)
     const int open = self->reader != NULL;
     znn_status status = ZNN_OK;
     if (open) {
-        Py_BEGIN_ALLOW_THREADS
-        status = znn_reader_read(self->reader, dst.buf, offset, (uint64_t)dst.len);
+        core_expect_writes(dst.buf, (size_t)dst.len);
+        Py_BEGIN_ALLOW_THREADS status = znn_reader_read(self->reader, dst.buf, offset, (uint64_t)dst.len);
         Py_END_ALLOW_THREADS
     }
     PyThread_release_lock(self->lock);
@@ -94,11 +93,11 @@ static PyObject *reader_read_into(PyObject *object, PyObject *args)
 
 PyObject *core_reader_type(void)
 {
-    static PyMethodDef methods[] = {
-        {"read_into", reader_read_into, METH_VARARGS, "read_into(dst, offset): fill dst with the content from offset on"},
-        {"size", reader_size, METH_NOARGS, "size() -> the content's bytes"},
-        {"close", reader_close, METH_NOARGS, "close(): let go of the source"},
-        {NULL, NULL, 0, NULL}};
+    static PyMethodDef methods[] = {{"read_into", reader_read_into, METH_VARARGS,
+                                     "read_into(dst, offset): fill dst with the content from offset on"},
+                                    {"size", reader_size, METH_NOARGS, "size() -> the content's bytes"},
+                                    {"close", reader_close, METH_NOARGS, "close(): let go of the source"},
+                                    {NULL, NULL, 0, NULL}};
     static PyType_Slot slots[] = {{Py_tp_new, (void *)reader_new},
                                   {Py_tp_dealloc, (void *)reader_dealloc},
                                   {Py_tp_methods, methods},

@@ -5,14 +5,12 @@
 #define LEAST_OUTPUT 65536
 
 typedef struct {
-    PyObject_HEAD
-    PyThread_type_lock lock;
+    PyObject_HEAD PyThread_type_lock lock;
     znn_encoder *encoder;
 } encoder_object;
 
 typedef struct {
-    PyObject_HEAD
-    PyThread_type_lock lock;
+    PyObject_HEAD PyThread_type_lock lock;
     znn_decoder *decoder;
 } decoder_object;
 
@@ -84,11 +82,9 @@ static PyObject *encoder_run(PyObject *object, PyObject *args)
         out.dst = PyBytes_AsString(bytes);
     while (bytes) {
         size_t pending;
-        Py_BEGIN_ALLOW_THREADS
-        status = znn_encoder_run(self->encoder, &out, &in, (znn_directive)directive, &pending);
-        Py_END_ALLOW_THREADS
-        if (status != ZNN_OK || (in.pos == in.size && out.pos < out.size && (directive == ZNN_CONTINUE || !pending)))
-            break;
+        Py_BEGIN_ALLOW_THREADS status = znn_encoder_run(self->encoder, &out, &in, (znn_directive)directive, &pending);
+        Py_END_ALLOW_THREADS if (status != ZNN_OK || (in.pos == in.size && out.pos < out.size &&
+                                                      (directive == ZNN_CONTINUE || !pending))) break;
         if (out.pos == out.size)
             grow(&bytes, &out, PY_SSIZE_T_MAX - 4096);
     }
@@ -152,11 +148,8 @@ static PyObject *decoder_run(PyObject *object, PyObject *args)
     if (bytes)
         out.dst = PyBytes_AsString(bytes);
     while (bytes) {
-        Py_BEGIN_ALLOW_THREADS
-        status = znn_decoder_run(self->decoder, &out, &in, &ended);
-        Py_END_ALLOW_THREADS
-        if (status != ZNN_OK || ended || out.pos < out.size || out.size == limit)
-            break;
+        Py_BEGIN_ALLOW_THREADS status = znn_decoder_run(self->decoder, &out, &in, &ended);
+        Py_END_ALLOW_THREADS if (status != ZNN_OK || ended || out.pos < out.size || out.size == limit) break;
         grow(&bytes, &out, limit);
     }
     uint64_t input_offset = 0, content_offset = 0;
@@ -194,7 +187,8 @@ PyObject *core_encoder_type(void)
 PyObject *core_decoder_type(void)
 {
     static PyMethodDef methods[] = {
-        {"run", decoder_run, METH_VARARGS, "run(src, most) -> (content, consumed, frame ended)"}, {NULL, NULL, 0, NULL}};
+        {"run", decoder_run, METH_VARARGS, "run(src, most) -> (content, consumed, frame ended)"},
+        {NULL, NULL, 0, NULL}};
     static PyType_Slot slots[] = {{Py_tp_new, (void *)decoder_new},
                                   {Py_tp_dealloc, (void *)decoder_dealloc},
                                   {Py_tp_methods, methods},

@@ -1,0 +1,214 @@
+"""Reading: safe_open, load_file, load."""
+
+import json
+import mmap
+import os
+
+from .. import _core
+from .._buffers import as_buffer, check
+from ._errors import SafetensorError, naming
+from ._frameworks import framework_named
+
+_BACKENDS = ("mmap", "pread")
+
+
+class _Tensor:
+    """Where a tensor is, and what."""
+
+    __slots__ = ("index", "name", "dtype", "shape", "size", "stored_offset", "stored_size")
+
+    def __init__(self, index, description):
+        self.index = index
+        self.name, self.dtype, self.shape, self.size, self.stored_offset, self.stored_size, _ = description
+
+    @property
+    def is_compressed(self):
+        return self.stored_size < self.size
+
+
+class _Source:
+    """An open file. Slices keep it alive after the safe_open that made them is closed."""
+
+    def __init__(self, filename, memory, core, framework):
+        self.filename = filename
+        self.memory = memory  # None: not in memory
+        self.core = core
+        self.framework = framework
+        self.tensors = {}
+        for index, description in enumerate(core.tensors()):
+            tensor = _Tensor(index, description)
+            self.tensors[tensor.name] = tensor
+
+    def read(self, tensor, shape, begin):
+        """The elements of that shape from byte `begin` of the tensor on."""
+        if self.memory is not None and not tensor.is_compressed:
+            return self.framework.over(self.memory, tensor.stored_offset + begin, tensor.dtype, shape)
+        result, buffer = self.framework.empty(tensor.dtype, shape)
+        with naming(self.filename):
+            self.core.read_into(tensor.index, buffer, begin)
+        return result
+
+
+def _is_simple(item):
+    return item is None or item is Ellipsis or isinstance(item, slice) or _is_integer(item)
+
+
+def _is_integer(item):
+    return hasattr(item, "__index__") and not isinstance(item, bool) and not hasattr(item, "shape")
+
+
+def _narrow(shape, index):
+    """(rows skipped in elements, shape, index): the smallest run of elements that an index needs, and the index into it.
+
+    Leading integers and one slice after them are followed; what comes then is the framework's to do, and so is every
+    error.
+    """
+    items = list(index) if isinstance(index, tuple) else [index]
+    only_simple = all(map(_is_simple, items))
+    shape, skipped = list(shape), 0
+    while items and shape:
+        item, rows, rest = items[0], shape[0], 1
+        for n in shape[1:]:
+            rest *= n
+        if _is_integer(item) and -rows <= int(item) < rows:
+            skipped += int(item) % rows * rest
+            if not only_simple:  # numpy counts an integer beside an array of indices as one of those
+                shape[0] = 1
+                items[0] = 0
+                break
+            del shape[0], items[0]
+            continue
+        if isinstance(item, slice) and (item.step is None or item.step > 0):
+            start, stop, step = item.indices(rows)
+            stop = max(start, stop)
+            skipped += start * rest
+            shape[0] = stop - start
+            items[0] = slice(0, stop - start, step)
+        break
+    return skipped, tuple(shape), tuple(items)
+
+
+class _Slice:
+    """A tensor that is read as far as it is indexed."""
+
+    def __init__(self, source, tensor):
+        self._source = source
+        self._tensor = tensor
+
+    def get_shape(self):
+        """The tensor's shape, a list of counts of elements."""
+        return list(self._tensor.shape)
+
+    def get_dtype(self):
+        """safetensors' name of its dtype: "BF16"."""
+        return self._tensor.dtype
+
+    def __getitem__(self, index):
+        """The part that the framework's own indexing gives. Chunks that hold none of it are not decoded, where it is
+        bounded by the first dimensions: leading integers, and a slice after them."""
+        tensor = self._tensor
+        skipped, shape, rest = 0, tensor.shape, index
+        if tensor.dtype != "F4":  # counted in bytes by torch, in halves of them by the file
+            skipped, shape, rest = _narrow(shape, index)
+        elements = 1
+        for n in tensor.shape:
+            elements *= n
+        begin = skipped * (tensor.size // elements) if elements else 0
+        return self._source.framework.finish(self._source.read(tensor, shape, begin)[rest])
+
+
+class safe_open:
+    """Open a plain or compressed .safetensors file, and read tensors as they are asked for.
+
+    filename: str or os.PathLike.
+    framework: "pt" or "numpy" (also "torch", "pytorch", "np"): what the tensors are to be.
+    device: where they are to be, for pt; decoding is done in main memory.
+    backend: "mmap" maps the file, and plain tensors are that memory (changing them changes no file); "pread" reads it.
+    threads: 1 to 256 threads that decode a tensor, or 0 for one a core.
+
+    Raises FileNotFoundError and other OSErrors, and SafetensorError for what is no safetensors file. Damage to a tensor
+    is found when that is read, and named.
+    """
+
+    def __init__(self, filename, framework, device="cpu", *, backend="mmap", threads=1):
+        check(threads=threads)
+        if backend not in _BACKENDS:
+            raise SafetensorError(f'backend "{backend}" is invalid (expected one of: "mmap", "pread")')
+        framework = framework_named(framework, device)
+        filename = os.fspath(filename)
+        with open(filename, "rb") as file, naming(filename):
+            size = os.fstat(file.fileno()).st_size
+            memory = None
+            if backend == "mmap" and size:
+                # Private pages: torch wants memory that can be written to, and the file stays as it is.
+                flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+                memory = mmap.mmap(file.fileno(), size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            core = _core.Safetensors(file.fileno() if memory is None else [memory], 3, threads, True)
+        self._file = _Source(filename, memory, core, framework)
+
+    def _open_file(self):
+        if self._file is None:
+            raise SafetensorError("File is closed")
+        return self._file
+
+    def _tensor(self, name):
+        tensor = self._open_file().tensors.get(name)
+        if tensor is None:
+            raise SafetensorError(f"File does not contain tensor {name}")
+        return tensor
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, _exc_type, _exc_value, _traceback):
+        self._file = None
+
+    def keys(self):
+        """The tensors' names, sorted."""
+        return sorted(self._open_file().tensors)
+
+    def offset_keys(self):
+        """The tensors' names, in the order of their data."""
+        return list(self._open_file().tensors)
+
+    def metadata(self):
+        """The metadata of the plain file, a dict of str to str; None if it has none."""
+        return json.loads(self._open_file().core.header()).get("__metadata__")
+
+    def get_tensor(self, name):
+        """The whole tensor. SafetensorError if there is none of that name, or it is damaged."""
+        tensor = self._tensor(name)
+        return self._file.framework.finish(self._file.read(tensor, tensor.shape, 0))
+
+    def get_tensors(self):
+        """Every tensor by its name."""
+        return {name: self.get_tensor(name) for name in self.offset_keys()}
+
+    def get_slice(self, name):
+        """A view of the tensor with get_shape(), get_dtype() and indexing, which reads what it needs."""
+        return _Slice(self._file, self._tensor(name))
+
+
+def _default_framework():
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return "np"
+    return "pt"
+
+
+def load_file(filename, device="cpu", *, backend="mmap", framework=None, threads=1):
+    """Every tensor of a plain or compressed file, by its name. framework: "pt" or "numpy"; None for torch, if it is
+    installed. The rest is as for safe_open."""
+    with safe_open(filename, framework or _default_framework(), device, backend=backend, threads=threads) as file:
+        return file.get_tensors()
+
+
+def load(data, *, framework=None, threads=1):
+    """Every tensor of a plain or compressed file whose bytes `data` (any contiguous buffer) holds. Tensors are copies
+    of it. framework: as for load_file. Raises SafetensorError."""
+    check(threads=threads)
+    with naming(None):
+        core = _core.Safetensors([as_buffer(data)[0]], 3, threads, True)
+    source = _Source(None, None, core, framework_named(framework or _default_framework(), "cpu"))
+    return {name: source.read(tensor, tensor.shape, 0) for name, tensor in source.tensors.items()}
