@@ -32,3 +32,17 @@ uint64_t znn_hasher_end(const znn_hasher *hasher)
 {
     return XXH3_64bits_digest(hasher);
 }
+
+const uint8_t *znn_hasher_take(const znn_hasher *hasher, uint64_t acc[8])
+{
+    memcpy(acc, hasher->acc, sizeof hasher->acc);
+    return hasher->extSecret;
+}
+
+/* After whole blocks an XXH3 state is its accumulators and the length. What it
+ * keeps of earlier bytes, it needs only if less than a stripe follows. */
+void znn_hasher_resume(znn_hasher *hasher, const uint64_t acc[8], uint64_t bytes)
+{
+    memcpy(hasher->acc, acc, sizeof hasher->acc);
+    hasher->totalLen = bytes;
+}

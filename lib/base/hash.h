@@ -15,6 +15,12 @@ void znn_hasher_begin(znn_hasher *hasher);
 void znn_hasher_update(znn_hasher *hasher, const void *data, size_t size);
 uint64_t znn_hasher_end(const znn_hasher *hasher);
 
+/* For a loop that hashes whole blocks of 1024 bytes itself: take the accumulators
+ * out of a fresh hasher (returns XXH3's secret), and put them back with the bytes
+ * that they cover; at least 64 bytes more must follow. */
+const uint8_t *znn_hasher_take(const znn_hasher *hasher, uint64_t acc[8]);
+void znn_hasher_resume(znn_hasher *hasher, const uint64_t acc[8], uint64_t bytes);
+
 /* The two that go over much data, on x86-64 with AVX-512; hash.c chooses. */
 uint64_t znn_hash_avx512(const void *data, size_t size);
 void znn_hasher_update_avx512(znn_hasher *hasher, const void *data, size_t size);

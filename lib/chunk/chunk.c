@@ -8,7 +8,7 @@
 
 unsigned znn_chunk_log_for_level(int level)
 {
-    return level >= 7 ? 20 : 18;
+    return level >= 7 ? 20 : 19;
 }
 
 size_t znn_chunk_encode_room(size_t n)
@@ -27,7 +27,8 @@ znn_chunk_coder *znn_chunk_coder_new(size_t chunk_max, int for_encoding, const z
     size_t row = ZNN_NARROW_LANES_MAX + 64;
     c->symbols = znn_alloc(allocator, chunk_max + row);
     c->planes = znn_alloc(allocator, chunk_max + 8 * ZNN_GROUP * 8);
-    bool ok = c->symbols && c->planes;
+    c->escaped = znn_alloc(allocator, chunk_max + row);
+    bool ok = c->symbols && c->planes && c->escaped;
     if (for_encoding) {
         c->symbols16 = znn_alloc(allocator, 2 * (chunk_max + row));
         c->stream = znn_alloc(allocator, znn_wide_room(chunk_max));
@@ -53,6 +54,7 @@ void znn_chunk_coder_free(znn_chunk_coder *c)
     znn_dealloc(&c->allocator, c->symbols);
     znn_dealloc(&c->allocator, c->symbols16);
     znn_dealloc(&c->allocator, c->planes);
+    znn_dealloc(&c->allocator, c->escaped);
     znn_dealloc(&c->allocator, c->stream);
     znn_dealloc(&c->allocator, c->block);
     znn_dealloc(&c->allocator, c);
@@ -147,7 +149,7 @@ znn_status znn_chunk_decode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t 
             znn_hasher_begin(&hasher);
         hashed = verify;
         status =
-            znn_float_decode(coder, dst, n, payload, size, readable, element_size, verify ? &hasher : NULL, large);
+            znn_float_decode(coder, dst, n, payload, size, element_size, verify ? &hasher : NULL, large);
         break;
     case ZNN_METHOD_GROUPS:
         status = znn_groups_decode(coder, dst, n, payload, size, element_size);

@@ -1,17 +1,17 @@
 /*
- * How an element is cut into a symbol and bit planes, and put together again.
+ * How an element is cut into a symbol and byte groups, and put together again.
  *
  * An element of width bits, as an unsigned number, first loses its `drop` low
  * bits, zero in the whole chunk. What is left, of `bits` bits, is
  *     sign | symbol (exponent and the top mantissa bits) | the other mantissa bits
- * and becomes the symbol, of symbol_bits, and the rest: the other mantissa bits
- * with the sign below them. The rest's low bytes are byte planes 0, 1, ...; its
- * top `packed_bits` bits (less than 8), if any, are one more plane, packed with no gaps,
- * least significant bit first.
+ * Its low 8 * byte_planes mantissa bits are byte planes as they stand in memory.
+ * The mantissa bits above them, fewer than 8, with the sign on top of them, are
+ * the top: top_bits of an element, packed with no gaps, least significant bit first.
  *
- * Planes are in lane order: of each group of 64 elements of E bytes, position
- * E * i + q holds element (64 / E) * q + i, so that vectors of bytes become
- * vectors of elements by shifts and masks alone.
+ * Planes are in lane order. Of each group of 64 elements of E bytes, position
+ * 16 j + i (i < 16) holds element (64 / E) q + (16 / E) j + r, with
+ * q = i div (16 / E) and r = i mod (16 / E): the order in which the byte
+ * interleaves of SIMD registers, 128 bits at a time, give elements from bytes.
  */
 #ifndef ZNN_FIELDS_H
 #define ZNN_FIELDS_H
@@ -20,21 +20,19 @@
 
 #define ZNN_GROUP 64
 #define ZNN_PLANES_MAX 8
+#define ZNN_TOP_PLANE 7 /* index of the top in arrays of planes; byte planes are 0 .. 6 */
 
 typedef struct {
     unsigned element_size; /* bytes */
     unsigned drop;
     unsigned bits;         /* width - drop */
     unsigned symbol_bits;
-    unsigned rest_bits;    /* bits - symbol_bits, the sign included */
-    unsigned byte_planes;
-    unsigned packed_bits;  /* 0: no packed plane */
-    unsigned planes;
-    unsigned base;         /* a symbol is base + its byte, modulo 2^symbol_bits */
+    unsigned byte_planes;  /* at most 7 */
+    unsigned top_bits;     /* 1 .. 8 */
 } znn_fields;
 
 /* False if no such cut exists. */
-bool znn_fields_init(znn_fields *fields, unsigned element_size, unsigned drop, unsigned symbol_bits, unsigned base);
+bool znn_fields_init(znn_fields *fields, unsigned element_size, unsigned drop, unsigned symbol_bits);
 
 /* Exponent bits of a float dtype; 0 for other dtypes. */
 unsigned znn_exponent_bits(znn_dtype dtype);
@@ -42,43 +40,53 @@ unsigned znn_exponent_bits(znn_dtype dtype);
 /* Bytes that one group takes in plane p. */
 static inline size_t znn_plane_group_size(const znn_fields *f, unsigned p)
 {
-    return p < f->byte_planes ? ZNN_GROUP : 8 * (size_t)f->packed_bits;
+    return p == ZNN_TOP_PLANE ? 8 * (size_t)f->top_bits : ZNN_GROUP;
 }
 
 /* The element at a position of the lane order. */
 static inline size_t znn_element_at(const znn_fields *f, size_t position)
 {
-    size_t j = position % ZNN_GROUP;
-    return position - j + j % f->element_size * (ZNN_GROUP / f->element_size) + j / f->element_size;
+    const size_t e = f->element_size, run = 16 / e, j = position % ZNN_GROUP / 16, i = position % 16;
+    return position / ZNN_GROUP * ZNN_GROUP + ZNN_GROUP / e * (i / run) + run * j + i % run;
 }
 
-/* Cut `groups` whole groups at src. symbols16 takes whole symbols (base not
- * subtracted), planes[p] plane p, packed plane too. */
-void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, uint16_t *symbols16,
+/* The symbol of every index, of 64: those that a narrow table knows. */
+typedef struct {
+    uint16_t of[64];
+} znn_symbols;
+
+/* Cut `groups` whole groups at src: symbols takes whole symbols, planes[p] plane p. */
+void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, uint16_t *symbols,
                       uint8_t *const planes[ZNN_PLANES_MAX]);
 
-/* Put `groups` groups together from symbol bytes and planes. */
-void znn_fields_join(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *symbols,
+/* Put `groups` groups together from planes and symbols, in lane order. */
+void znn_fields_join(const znn_fields *f, uint8_t *dst, size_t groups, const uint16_t *symbols,
                      const uint8_t *const planes[ZNN_PLANES_MAX]);
-
-/* The same for the layouts that matter, by AVX-512; false for the others. */
-bool znn_fields_join_avx512(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *symbols,
-                            const uint8_t *const planes[ZNN_PLANES_MAX]);
-
-/* Which symbol byte a symbol gets, by the low 6 bits of its byte: one vector's look-up. */
-typedef struct {
-    uint16_t owner[64]; /* the symbol that has these bits, 0xffff if none */
-    uint8_t common;     /* the byte that all other symbols, the escapes, get */
-} znn_symbol_map;
-
-/* znn_fields_split for the layouts that matter, by AVX-512, with the map
- * applied: symbols takes symbol bytes, and escapes their positions (high 48
- * bits) and symbols (low 16). False for other layouts. */
-bool znn_fields_split_avx512(const znn_fields *f, const uint8_t *src, size_t groups, const znn_symbol_map *map,
-                             uint8_t *symbols, uint8_t *const planes[ZNN_PLANES_MAX], uint64_t *escapes,
-                             size_t *escapes_count);
 
 /* Replace the symbol of element `index` of dst. */
 void znn_fields_patch(const znn_fields *f, uint8_t *dst, size_t index, unsigned symbol);
+
+/* True if the AVX-512 paths know the layout: see fields_avx512.h. */
+bool znn_fields_known_avx512(const znn_fields *f);
+
+/* znn_fields_join for symbols given as indices, 64 bytes of them readable
+ * beyond the end; of planes, a vector may be read past the last group. */
+void znn_fields_join_avx512(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices,
+                            const znn_symbols *symbols, const uint8_t *const planes[ZNN_PLANES_MAX]);
+
+/* What the splitter writes beside the planes. */
+typedef struct {
+    const znn_symbols *symbols;
+    const uint8_t *codes;  /* by index: what the coder is given, bit 7 set for an escape */
+    uint8_t common;        /* the code for symbols that have no index */
+    uint8_t *out;          /* codes; 64 bytes beyond the end may be written */
+    uint8_t *escaped;      /* the indices of the escapes, in lane order; likewise */
+    uint64_t *missing;     /* position << 16 | symbol of those without an index */
+    size_t missing_count;
+} znn_split_codes;
+
+/* znn_fields_split with symbols made codes; moves on out and escaped. */
+void znn_fields_split_avx512(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,
+                             uint8_t *const planes[ZNN_PLANES_MAX]);
 
 #endif

@@ -8,20 +8,16 @@
  *      1  u8   log2 of the narrow coder's lanes: 6, 7 or 8; 0 for wide
  *      2  u8   symbol bits
  *      3  u8   dropped low bits
- *      4  u16  base: what is added to a symbol byte
- *      6  u8   number of rare symbols, at most 15
- *      7  u8   zero
- *      8  u16  planes' methods, 2 bits each, plane 0 in the lowest
- *     10  u16  zero
- *     12  u32  bytes of patches
- *     16  rare symbols (u16 each), patches, planes, symbol stream, and the bytes
- *         after the last whole element.
+ *      4  u16  wide: base, what is added to a symbol byte; narrow: 0
+ *      6  u16  planes' methods, 2 bits each, byte plane 0 in the lowest, the top in the highest
+ *      8  u32  bytes of patches
+ *     12  u32  narrow: escapes; wide: 0
+ *     16  narrow coder's table, patches, byte planes, top, escapes (their places in
+ *         the table's tail, packed), symbol stream, and the bytes after the last
+ *         whole element.
  *
- * Patches mend the elements whose symbol the coder has no room for; they were
- * coded as the commonest one. A patch is a u16: its low 12 bits are the distance from
- * the position after the patch before (lane order), its high 4 bits which rare
- * symbol it is; 15 means that a u16 with the symbol follows, 0xffff there
- * that there is none and the patch only advances.
+ * Patches mend the elements whose symbol the coder does not know; they were
+ * coded as the commonest one. See fused.h.
  *
  * The last raw plane lacks its last 15 * lanes / 8 bytes (or all of it, if it is
  * shorter) where the coder is narrow: they are the low 15 bits of the lanes'
@@ -29,6 +25,7 @@
  */
 #include "base/cpu.h"
 #include "base/log2.h"
+#include "chunk/fused.h"
 #include "chunk/methods.h"
 #include "entropy/narrow.h"
 #include "entropy/wide.h"
@@ -36,11 +33,10 @@
 #define HEADER 16
 #define CODER_NARROW 0
 #define CODER_WIDE 1
-#define RARE_MAX 15
-#define PATCH_DISTANCE_MAX 4095
+#define PATCH_DISTANCE_MAX 65535
+#define NO_SYMBOL 65535   /* a patch that only advances */
 #define JOINED_MAX 3      /* mantissa bits in a symbol */
 #define COUNTS_MAX (1u << 14)
-#define ESCAPE 256        /* in the map from symbols to symbol bytes */
 #define BLOCK_GROUPS 64   /* the decoder's step: in the first-level cache */
 #define STATE_BITS 15
 #define TAIL_GROUPS 256   /* more than a block and the groups that states hold */
@@ -48,47 +44,46 @@
 typedef struct {
     unsigned coder;
     unsigned joined; /* mantissa bits in the symbol */
-    unsigned base;
-    uint64_t bits;   /* estimate */
+    unsigned base;   /* wide: a symbol is base + its byte, modulo 2^symbol_bits */
+    unsigned common; /* wide: the commonest symbol byte */
     znn_narrow_table table;
-    uint8_t common;  /* the commonest symbol byte */
-    uint16_t rare[RARE_MAX];
-    unsigned rare_count;
 } choice;
 
 /* ---- the instruction set's own ways ---- */
 
-typedef size_t (*narrow_encode_fn)(const znn_narrow_table *, unsigned, const uint8_t *, size_t, const uint16_t *,
-                                   uint8_t *);
-typedef void (*narrow_decode_fn)(znn_narrow_decoder *, uint8_t *, size_t);
-
-static narrow_encode_fn narrow_encoder(void)
+static bool has_avx512(void)
 {
-#if ZNN_X86
-    if (znn_cpu_isa() == ZNN_ISA_AVX512)
-        return znn_narrow_encode_avx512;
-#endif
-    return znn_narrow_encode_scalar;
+    return ZNN_X86 && znn_cpu_isa() == ZNN_ISA_AVX512;
 }
 
-static narrow_decode_fn narrow_decoder(void)
+static size_t narrow_encode(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
+                            const uint16_t *initial, uint8_t *dst_end)
 {
 #if ZNN_X86
-    if (znn_cpu_isa() == ZNN_ISA_AVX512)
-        return znn_narrow_decode_avx512;
+    if (has_avx512())
+        return znn_narrow_encode_avx512(table, lanes, codes, rows, initial, dst_end);
 #endif
-    return znn_narrow_decode_scalar;
+    return znn_narrow_encode_scalar(table, lanes, codes, rows, initial, dst_end);
 }
 
-static bool join_fast(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *symbols,
-                      const uint8_t *const planes[ZNN_PLANES_MAX])
+static void narrow_decode(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 {
 #if ZNN_X86
-    return znn_cpu_isa() == ZNN_ISA_AVX512 && znn_fields_join_avx512(f, dst, groups, symbols, planes);
-#else
-    (void)f, (void)dst, (void)groups, (void)symbols, (void)planes;
-    return false;
+    if (has_avx512()) {
+        znn_narrow_decode_avx512(d, out, rows);
+        return;
+    }
 #endif
+    znn_narrow_decode_scalar(d, out, rows);
+}
+
+static bool read_escapes(uint8_t *dst, const znn_narrow_table *table, size_t count, const uint8_t *src)
+{
+#if ZNN_X86
+    if (has_avx512())
+        return znn_narrow_escapes_read_avx512(dst, table, count, src);
+#endif
+    return znn_narrow_escapes_read_scalar(dst, table, count, src);
 }
 
 /* ---- choosing ---------------------------------------------------------- */
@@ -133,40 +128,12 @@ static void fold(uint32_t *to, const uint32_t *from, unsigned bits, unsigned few
     }
 }
 
-static void find_rare(choice *c, const uint32_t *counts, const uint16_t *map, unsigned symbols, uint64_t *escapes,
-                      uint64_t *literals)
-{
-    c->rare_count = 0;
-    *escapes = *literals = 0;
-    for (unsigned s = 0; s < symbols; s++) {
-        if (!counts[s] || map[s] != ESCAPE)
-            continue;
-        *escapes += counts[s];
-        unsigned at = c->rare_count;
-        if (at == RARE_MAX) {
-            if (counts[s] <= counts[c->rare[at - 1]])
-                continue;
-            at--;
-        } else {
-            c->rare_count++;
-        }
-        for (; at > 0 && counts[c->rare[at - 1]] < counts[s]; at--)
-            c->rare[at] = c->rare[at - 1];
-        c->rare[at] = (uint16_t)s;
-    }
-    *literals = *escapes;
-    for (unsigned i = 0; i < c->rare_count; i++)
-        *literals -= counts[c->rare[i]];
-}
-
-/* Fill in map[] and the choice's coder-independent parts; false if too much would escape. */
-static bool consider(choice *c, unsigned coder, const uint32_t *counts, unsigned symbol_bits, size_t elements,
-                     uint16_t *map)
+/* The wide coder's estimated bits; UINT64_MAX if too many symbols have no byte. */
+static uint64_t consider_wide(choice *c, const uint32_t *counts, unsigned symbol_bits, size_t elements)
 {
     const unsigned symbols = 1u << symbol_bits;
-    /* Below this count, a patch of 16 bits costs less than the slot that the
-     * symbol takes from the others, 1/256 or 1/4096 of the probability. */
-    const uint32_t worth = coder == CODER_NARROW ? (uint32_t)(elements / 1500) : (uint32_t)(elements / 65536);
+    /* Below this, a patch costs less than the slot that the symbol takes from the others. */
+    const uint32_t worth = (uint32_t)(elements / 65536);
     unsigned highest = 0, best = 0;
     for (unsigned s = 0; s < symbols; s++) {
         if (counts[s] > worth)
@@ -174,69 +141,26 @@ static bool consider(choice *c, unsigned coder, const uint32_t *counts, unsigned
         if (counts[s] > counts[best])
             best = s;
     }
-    c->coder = coder;
-    c->base = highest > 255 ? highest - 255 : 0;
-    if (best < c->base)
-        c->base = best;
-    c->common = (uint8_t)(best - c->base);
-
-    for (unsigned s = 0; s < symbols; s++)
-        map[s] = ESCAPE;
-    uint64_t escapes, literals;
-    if (coder == CODER_NARROW) {
-        uint16_t of_low6[ZNN_NARROW_SYMBOLS];
-        memset(of_low6, 0xff, sizeof of_low6);
-        for (unsigned s = c->base; s < symbols && s < c->base + 256; s++) {
-            uint16_t *owner = &of_low6[(s - c->base) & 63];
-            if (counts[s] > worth && (*owner == 0xffff || counts[*owner] < counts[s]))
-                *owner = (uint16_t)s;
-        }
-        uint8_t bytes[ZNN_NARROW_SYMBOLS];
-        uint32_t weights[ZNN_NARROW_SYMBOLS];
-        unsigned n = 0, common_at = 0;
-        for (unsigned i = 0; i < ZNN_NARROW_SYMBOLS; i++) {
-            if (of_low6[i] == 0xffff)
-                continue;
-            bytes[n] = (uint8_t)(of_low6[i] - c->base);
-            weights[n] = counts[of_low6[i]];
-            if (bytes[n] == c->common)
-                common_at = n;
-            map[of_low6[i]] = bytes[n++];
-        }
-        if (n == 0)
-            return false;
-        if (n == 1) { /* a table has two symbols at least */
-            bytes[1] = (uint8_t)(bytes[0] ^ 1);
-            weights[1] = 0;
-            n = 2;
-        }
-        find_rare(c, counts, map, symbols, &escapes, &literals);
-        weights[common_at] += (uint32_t)escapes;
-        znn_narrow_table_build(&c->table, bytes, weights, n);
-        c->bits = 0;
-        for (unsigned i = 0; i < n; i++)
-            c->bits += (uint64_t)weights[i] * (8 * 256 - znn_log2_256(c->table.freq[bytes[i] & 63]));
-        c->bits = (c->bits >> 8) + 16 * n;
-    } else {
-        uint32_t bytes[256] = {0};
-        for (unsigned s = c->base; s < symbols && s < c->base + 256; s++)
-            if (counts[s] > worth)
-                map[s] = (uint16_t)(s - c->base);
-        find_rare(c, counts, map, symbols, &escapes, &literals);
-        for (unsigned s = 0; s < symbols; s++)
-            if (map[s] != ESCAPE)
-                bytes[map[s]] = counts[s];
-        bytes[c->common] += (uint32_t)escapes;
-        c->bits = 8 * (uint64_t)znn_wide_estimate(bytes, elements);
+    c->base = ZNN_MIN(highest > 255 ? highest - 255 : 0, best);
+    c->common = best - c->base;
+    if (c->common > 255)
+        return UINT64_MAX;
+    uint32_t bytes[256] = {0};
+    uint64_t known = 0;
+    for (unsigned s = c->base; s < symbols && s < c->base + 256; s++) {
+        bytes[s - c->base] = counts[s];
+        known += counts[s];
     }
-    c->bits += 16 * (escapes + literals + c->rare_count);
-    return escapes <= elements / 16;
+    const uint64_t missing = elements - known;
+    bytes[c->common] += (uint32_t)missing;
+    if (missing > elements / 16)
+        return UINT64_MAX;
+    return 8 * (uint64_t)znn_wide_estimate(bytes, elements) + 32 * missing;
 }
 
 /* Choose coder and joined mantissa bits from counts of exponent_bits + most_joined bits. */
 static bool choose(choice *best, const uint32_t *counts, unsigned exponent_bits, unsigned most_joined,
-                   unsigned mantissa_bits, size_t elements, unsigned element_size, int level, uint32_t *folded,
-                   uint16_t *map)
+                   unsigned mantissa_bits, size_t elements, unsigned element_size, int level, uint32_t *folded)
 {
     bool found = false;
     const unsigned all = exponent_bits + most_joined;
@@ -244,21 +168,17 @@ static bool choose(choice *best, const uint32_t *counts, unsigned exponent_bits,
     for (unsigned joined = 0; joined <= most_joined; joined++) {
         fold(folded, counts, all, most_joined - joined);
         for (unsigned coder = CODER_NARROW; coder <= CODER_WIDE; coder++) {
-            if (level < 3 && coder == CODER_WIDE && found)
+            if (coder == CODER_WIDE ? level < 7 && found : joined > 2)
                 continue;
-            if (coder == CODER_NARROW && joined > 1)
+            choice c = {.coder = coder, .joined = joined};
+            uint64_t bits = coder == CODER_NARROW
+                                ? znn_narrow_table_build(&c.table, folded, exponent_bits + joined, elements,
+                                                         exponent_bits <= 5)
+                                : consider_wide(&c, folded, exponent_bits + joined, elements);
+            if (bits == UINT64_MAX)
                 continue;
-            choice c;
-            c.joined = joined;
-            if (!consider(&c, coder, folded, exponent_bits + joined, elements, map))
-                continue;
-            /* The joined bits need not be stored. The wide coder decodes
-             * several times slower: except at the maximum level it must save
-             * a 64th of the element, or a 1024th of 16 bits whose exponent has 5, for which
-             * 8 bits of probability are too few. An element of one byte is slow either way. */
-            uint64_t cost = c.bits + (uint64_t)(mantissa_bits - joined) * elements;
-            if (coder == CODER_WIDE && level < 7)
-                cost += element_size == 1 ? 0 : (uint64_t)elements * 8 * element_size / (exponent_bits <= 5 ? 1024 : 64);
+            /* The joined bits need not be stored. */
+            uint64_t cost = bits + (uint64_t)(mantissa_bits - joined) * elements;
             if (!found || cost < best_cost) {
                 *best = c;
                 best_cost = cost;
@@ -266,73 +186,116 @@ static bool choose(choice *best, const uint32_t *counts, unsigned exponent_bits,
             }
         }
     }
+    (void)element_size;
     return found;
 }
 
 /* ---- encoding ---------------------------------------------------------- */
 
-static uint8_t *put16(uint8_t *p, unsigned v)
-{
-    znn_store16(p, (uint16_t)v);
-    return p + 2;
-}
-
 typedef struct {
     uint8_t *next;
     const uint8_t *end;
-    const choice *c;
     size_t after; /* the position after the last patch */
     bool full;
 } patch_writer;
 
 static void add_patch(patch_writer *w, size_t position, unsigned symbol)
 {
-    const choice *c = w->c;
-    for (; position - w->after > PATCH_DISTANCE_MAX && w->end - w->next >= 8; w->after += PATCH_DISTANCE_MAX + 1)
-        w->next = put16(put16(w->next, PATCH_DISTANCE_MAX | RARE_MAX << 12), 0xffff);
+    while (position - w->after > PATCH_DISTANCE_MAX && w->end - w->next >= 8) {
+        znn_store16(w->next, PATCH_DISTANCE_MAX);
+        znn_store16(w->next + 2, NO_SYMBOL);
+        w->next += 4;
+        w->after += PATCH_DISTANCE_MAX + 1;
+    }
     w->full = w->full || w->end - w->next < 8;
     if (w->full)
         return;
-    unsigned r = 0;
-    while (r < c->rare_count && c->rare[r] != symbol)
-        r++;
-    unsigned which = r < c->rare_count ? r : RARE_MAX;
-    w->next = put16(w->next, (unsigned)(position - w->after) | which << 12);
-    if (which == RARE_MAX)
-        w->next = put16(w->next, symbol);
+    znn_store16(w->next, (uint16_t)(position - w->after));
+    znn_store16(w->next + 2, (uint16_t)symbol);
+    w->next += 4;
     w->after = position + 1;
 }
 
-/* Cut `groups` groups at src: symbol bytes, planes from group `first` on, patches. */
-static void split_groups(znn_chunk_coder *coder, const znn_fields *f, const choice *c, const uint16_t *map,
-                         const uint8_t *src, size_t first, size_t groups, uint8_t *const planes[ZNN_PLANES_MAX],
-                         patch_writer *w)
+/* Codes by index: the index itself, or the escape's code. */
+static void codes_of(const znn_narrow_table *t, uint8_t codes[ZNN_NARROW_INDICES])
 {
-    uint8_t *at[ZNN_PLANES_MAX] = {0}, *symbols = coder->symbols + first * ZNN_GROUP;
-    for (unsigned p = 0; p < f->planes; p++)
-        at[p] = planes[p] + first * znn_plane_group_size(f, p);
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
+        codes[i] = (uint8_t)i;
+    for (unsigned i = 0; i < t->tail_count; i++)
+        codes[t->tail[i]] = ZNN_NARROW_ESCAPE | t->tail[0];
+}
+
+/* The index that those are coded as whose symbol the table does not know. */
+static uint8_t common_of(const znn_narrow_table *t)
+{
+    unsigned best = 0;
+    for (unsigned i = 1; i < ZNN_NARROW_INDICES; i++)
+        if (t->freq[i] > t->freq[best] && !(t->tail_count && i == t->tail[0]))
+            best = i;
+    return (uint8_t)best;
+}
+
+typedef struct {
+    const choice *c;
+    znn_symbols symbols;
+    uint8_t codes[ZNN_NARROW_INDICES];
+    uint8_t common;
+    uint8_t *escaped; /* where the next ones go */
+    patch_writer patches;
+} coding;
+
+/* Cut `groups` groups at src to codes, planes from group `first` on, escapes, patches. */
+static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k, const uint8_t *src, size_t first,
+                         size_t groups, uint8_t *const planes[ZNN_PLANES_MAX])
+{
+    uint8_t *at[ZNN_PLANES_MAX] = {0}, *out = coder->symbols + first * ZNN_GROUP;
+    for (unsigned p = 0; p < ZNN_PLANES_MAX; p++)
+        if (planes[p])
+            at[p] = planes[p] + first * znn_plane_group_size(f, p);
 #if ZNN_X86
-    if (c->coder == CODER_NARROW && znn_cpu_isa() == ZNN_ISA_AVX512) {
-        znn_symbol_map by_low6 = {.common = c->common};
-        memset(by_low6.owner, 0xff, sizeof by_low6.owner);
-        for (unsigned i = 0; i < c->table.count; i++)
-            by_low6.owner[c->table.order[i] & 63] = (uint16_t)(c->table.order[i] + c->base);
-        uint64_t *escapes = (uint64_t *)(void *)coder->symbols16;
-        size_t count;
-        if (znn_fields_split_avx512(f, src, groups, &by_low6, symbols, at, escapes, &count)) {
-            for (size_t i = 0; i < count; i++)
-                add_patch(w, first * ZNN_GROUP + (size_t)(escapes[i] >> 16), escapes[i] & 0xffff);
-            return;
+    if (k->c->coder == CODER_NARROW && has_avx512() && znn_fields_known_avx512(f)) {
+        znn_split_codes codes = {.symbols = &k->symbols,
+                                 .codes = k->codes,
+                                 .common = k->common,
+                                 .out = out,
+                                 .escaped = k->escaped,
+                                 .missing = (uint64_t *)(void *)coder->symbols16};
+        /* In parts, so that the list of the missing has room. */
+        for (size_t g = 0; g < groups;) {
+            const size_t part = ZNN_MIN(groups - g, BLOCK_GROUPS);
+            codes.missing_count = 0;
+            znn_fields_split_avx512(f, src, part, &codes, at);
+            for (size_t i = 0; i < codes.missing_count; i++)
+                add_patch(&k->patches, (first + g) * ZNN_GROUP + (size_t)(codes.missing[i] >> 16),
+                          codes.missing[i] & 0xffff);
+            g += part;
+            src += part * ZNN_GROUP * f->element_size;
+            for (unsigned p = 0; p < ZNN_PLANES_MAX; p++)
+                at[p] += at[p] ? part * znn_plane_group_size(f, p) : 0;
         }
+        k->escaped = codes.escaped;
+        return;
     }
 #endif
     znn_fields_split(f, src, groups, coder->symbols16, at);
+    if (k->c->coder == CODER_WIDE) {
+        for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
+            const unsigned byte = coder->symbols16[i] - k->c->base;
+            out[i] = (uint8_t)(byte < 256 ? byte : k->c->common);
+            if (byte >= 256)
+                add_patch(&k->patches, first * ZNN_GROUP + i, coder->symbols16[i]);
+        }
+        return;
+    }
     for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
-        unsigned code = map[coder->symbols16[i]];
-        symbols[i] = (uint8_t)code;
-        if (code == ESCAPE) {
-            symbols[i] = c->common;
-            add_patch(w, first * ZNN_GROUP + i, coder->symbols16[i]);
+        const unsigned symbol = coder->symbols16[i], index = symbol % ZNN_NARROW_INDICES;
+        if (k->symbols.of[index] == symbol) {
+            out[i] = k->codes[index];
+            *k->escaped = (uint8_t)index;
+            k->escaped += out[i] >> 7;
+        } else {
+            out[i] = k->common;
+            add_patch(&k->patches, first * ZNN_GROUP + i, symbol);
         }
     }
 }
@@ -360,8 +323,7 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
     /* What the elements are made of. */
     uint32_t *counts = (uint32_t *)(void *)coder->stream;
     uint32_t folded[COUNTS_MAX];
-    uint16_t map[COUNTS_MAX];
-    unsigned most = exponent_bits <= 5 || level >= 7 ? JOINED_MAX : 1;
+    unsigned most = level >= 7 ? JOINED_MAX : exponent_bits <= 5 ? 2 : 1;
     most = ZNN_MIN(most, mantissa_bits);
     uint64_t any;
     switch (element_size) {
@@ -373,58 +335,70 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
     unsigned drop = any ? (unsigned)__builtin_ctzll(any) : 0;
     drop = ZNN_MIN(drop, mantissa_bits - most);
     choice c;
-    if (!choose(&c, counts, exponent_bits, most, mantissa_bits - drop, elements, element_size, level, folded, map))
+    if (!choose(&c, counts, exponent_bits, most, mantissa_bits - drop, elements, element_size, level, folded))
         return 0;
     const unsigned symbol_bits = exponent_bits + c.joined;
-    fold(folded, counts, exponent_bits + most, most - c.joined);
-    consider(&c, c.coder, folded, symbol_bits, elements, map);
     znn_fields f;
-    if (!znn_fields_init(&f, element_size, drop, symbol_bits, c.base))
+    if (!znn_fields_init(&f, element_size, drop, symbol_bits))
         return 0;
 
-    /* Cut; the last group is filled up with the commonest symbol. */
     const size_t groups = (elements + ZNN_GROUP - 1) / ZNN_GROUP, whole = elements / ZNN_GROUP;
     uint8_t *planes[ZNN_PLANES_MAX] = {0}, *plane = coder->planes;
-    for (unsigned p = 0; p < f.planes; p++) {
-        planes[p] = plane;
-        plane += groups * znn_plane_group_size(&f, p);
-    }
-    /* Header, rare symbols, patches. */
+    for (unsigned p = 0; p < ZNN_PLANES_MAX; p++)
+        if (p < f.byte_planes || p == ZNN_TOP_PLANE) {
+            planes[p] = plane;
+            plane += groups * znn_plane_group_size(&f, p);
+        }
+    /* Header, table, patches. */
     uint8_t *out = dst, *end = dst + znn_chunk_encode_room(n);
     memset(out, 0, HEADER);
     out[0] = (uint8_t)c.coder;
     out[2] = (uint8_t)symbol_bits;
     out[3] = (uint8_t)drop;
-    znn_store16(out + 4, (uint16_t)c.base);
-    out[6] = (uint8_t)c.rare_count;
     out += HEADER;
-    for (unsigned i = 0; i < c.rare_count; i++)
-        out = put16(out, c.rare[i]);
-    patch_writer patches = {.next = out, .end = end, .c = &c};
-    split_groups(coder, &f, &c, map, src, 0, whole, planes, &patches);
+    coding k = {.c = &c, .escaped = coder->escaped};
+    unsigned common_symbol = c.base + c.common;
+    if (c.coder == CODER_NARROW) {
+        out += znn_narrow_table_write(&c.table, out);
+        memcpy(k.symbols.of, c.table.symbol, sizeof k.symbols.of);
+        for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
+            if (!(c.table.known >> i & 1))
+                k.symbols.of[i] = NO_SYMBOL;
+        codes_of(&c.table, k.codes);
+        k.common = common_of(&c.table);
+        common_symbol = k.symbols.of[k.common];
+    } else {
+        znn_store16(dst + 4, (uint16_t)c.base);
+    }
+    k.patches.next = out;
+    k.patches.end = end;
+    /* Cut; the last group is filled up with the commonest symbol. */
+    split_groups(coder, &f, &k, src, 0, whole, planes);
     if (groups > whole) {
         uint8_t last[ZNN_GROUP * 8] = {0};
         for (unsigned i = 0; i < ZNN_GROUP; i++)
-            znn_fields_patch(&f, last, i, c.common + c.base);
+            znn_fields_patch(&f, last, i, common_symbol);
         memcpy(last, src + whole * ZNN_GROUP * element_size, (elements % ZNN_GROUP) * element_size);
-        split_groups(coder, &f, &c, map, last, whole, 1, planes, &patches);
+        split_groups(coder, &f, &k, last, whole, 1, planes);
     }
-    if (patches.full)
+    if (k.patches.full)
         return 0;
-    znn_store32(dst + 12, (uint32_t)(patches.next - out));
-    out = patches.next;
+    znn_store32(dst + 8, (uint32_t)(k.patches.next - out));
+    out = k.patches.next;
 
     /* Planes. */
     unsigned methods = 0;
     uint8_t *last_raw = NULL;
     size_t last_raw_size = 0;
-    for (unsigned p = 0; p < f.planes; p++) {
+    for (unsigned p = 0; p < ZNN_PLANES_MAX; p++) {
+        if (!planes[p])
+            continue;
         size_t size = groups * znn_plane_group_size(&f, p);
         if ((size_t)(end - out) < size + 4)
             return 0;
         znn_plane_method method = ZNN_PLANE_RAW;
         size_t coded = size;
-        if (p < f.byte_planes)
+        if (p != ZNN_TOP_PLANE)
             coded = znn_plane_encode(coder, out, planes[p], size, true, level, &method);
         if (method == ZNN_PLANE_RAW) {
             memcpy(out, planes[p], size);
@@ -434,7 +408,7 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
         methods |= (unsigned)method << 2 * p;
         out += coded;
     }
-    znn_store16(dst + 8, (uint16_t)methods);
+    znn_store16(dst + 6, (uint16_t)methods);
 
     /* The symbol stream. */
     size_t stream_size;
@@ -442,7 +416,7 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
         unsigned log = lanes_log_for(elements), lanes = 1u << log;
         dst[1] = (uint8_t)log;
         size_t rows = (groups * ZNN_GROUP + lanes - 1) / lanes;
-        memset(coder->symbols + groups * ZNN_GROUP, c.common, rows * lanes - groups * ZNN_GROUP);
+        memset(coder->symbols + groups * ZNN_GROUP, k.common, rows * lanes - groups * ZNN_GROUP);
         size_t held = state_bytes(lanes, last_raw_size);
         uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4] = {0};
         if (held) {
@@ -451,17 +425,19 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
             memmove(from, from + held, (size_t)(out - from) - held);
             out -= held;
         }
+        const size_t escapes = (size_t)(k.escaped - coder->escaped);
+        const size_t packed = znn_narrow_escapes_size(&c.table, escapes);
+        znn_store32(dst + 12, (uint32_t)escapes);
         uint16_t states[ZNN_NARROW_LANES_MAX];
         for (unsigned l = 0; l < lanes; l++)
             states[l] =
                 (uint16_t)(0x8000 | (znn_load32(bits + STATE_BITS * l / 8) >> STATE_BITS * l % 8 & 0x7fff));
         uint8_t *stream_end = coder->stream + znn_wide_room(coder->chunk_max);
-        size_t table = znn_narrow_table_write(&c.table, coder->stream);
-        stream_size = narrow_encoder()(&c.table, lanes, coder->symbols, rows, states, stream_end);
-        if ((size_t)(end - out) < table + stream_size + tail)
+        stream_size = narrow_encode(&c.table, lanes, coder->symbols, rows, states, stream_end);
+        if ((size_t)(end - out) < packed + stream_size + tail)
             return 0;
-        memcpy(out, coder->stream, table);
-        out += table;
+        znn_narrow_escapes_write(out, &c.table, coder->escaped, escapes);
+        out += packed;
         memcpy(out, stream_end - stream_size, stream_size);
     } else {
         uint32_t bytes[256] = {0};
@@ -480,55 +456,69 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
 
 /* ---- decoding ---------------------------------------------------------- */
 
-typedef struct {
-    const uint8_t *next, *end;
-    const uint8_t *rare; /* u16 each */
-    unsigned rare_count;
-    uint64_t position;
-    unsigned symbol;
-    bool pending;        /* position and symbol are those of the next patch */
-    bool failed;
-} patch_reader;
-
-static void next_patch(patch_reader *r)
+static void next_patch(znn_patches *p)
 {
-    r->pending = false;
-    while (r->end - r->next >= 2) {
-        unsigned word = znn_load16(r->next), which = word >> 12;
-        r->next += 2;
-        r->position += word & PATCH_DISTANCE_MAX;
-        if (which == RARE_MAX) {
-            if (r->end - r->next < 2)
-                break;
-            r->symbol = znn_load16(r->next);
-            r->next += 2;
-            if (r->symbol == 0xffff) {
-                r->position++;
-                continue;
-            }
-        } else {
-            if (which >= r->rare_count)
-                break;
-            r->symbol = znn_load16(r->rare + 2 * which);
+    p->pending = false;
+    while (p->end - p->next >= 4) {
+        p->position += znn_load16(p->next);
+        p->symbol = znn_load16(p->next + 2);
+        p->next += 4;
+        if (p->symbol != NO_SYMBOL) {
+            p->pending = true;
+            return;
         }
-        r->pending = true;
-        return;
+        p->position++;
     }
-    r->failed = r->next != r->end || r->failed;
+    p->failed = p->failed || p->next != p->end;
+}
+
+void znn_patches_begin(znn_patches *p, const uint8_t *src, size_t size)
+{
+    *p = (znn_patches){.next = src, .end = src + size};
+    next_patch(p);
+}
+
+void znn_patches_apply(znn_patches *p, const znn_fields *f, uint8_t *dst, size_t first, size_t count)
+{
+    while (p->pending && p->position < first + count) {
+        znn_fields_patch(f, dst, znn_element_at(f, (size_t)p->position - first), p->symbol);
+        p->position++;
+        next_patch(p);
+    }
 }
 
 typedef struct {
     znn_chunk_coder *coder;
     const znn_fields *fields;
-    patch_reader patches;
+    const znn_symbols *by_index; /* narrow */
+    unsigned base;               /* wide */
+    znn_patches patches;
     znn_hasher *hasher;
     uint8_t *dst;
     size_t elements; /* of the chunk */
     bool large;
 } joiner;
 
+static void join(const joiner *j, uint8_t *dst, size_t count, const uint8_t *codes,
+                 const uint8_t *const planes[ZNN_PLANES_MAX])
+{
+    const znn_fields *f = j->fields;
+#if ZNN_X86
+    if (j->by_index && has_avx512() && znn_fields_known_avx512(f)) {
+        znn_fields_join_avx512(f, dst, count, codes, j->by_index, planes);
+        return;
+    }
+#endif
+    uint16_t symbols[BLOCK_GROUPS * ZNN_GROUP];
+    const unsigned mask = (1u << f->symbol_bits) - 1;
+    for (size_t i = 0; i < count * ZNN_GROUP; i++)
+        symbols[i] = (uint16_t)(j->by_index ? j->by_index->of[codes[i] % ZNN_NARROW_INDICES]
+                                            : (codes[i] + j->base) & mask);
+    znn_fields_join(f, dst, count, symbols, planes);
+}
+
 /* Join groups [first, first + count), patch, hash, and hand over. */
-static void join_block(joiner *j, size_t first, size_t count, const uint8_t *symbols,
+static void join_block(joiner *j, size_t first, size_t count, const uint8_t *codes,
                        const uint8_t *const planes[ZNN_PLANES_MAX])
 {
     const znn_fields *f = j->fields;
@@ -536,18 +526,19 @@ static void join_block(joiner *j, size_t first, size_t count, const uint8_t *sym
     size_t size = (to - from) * f->element_size;
     bool detour = j->large || to - from < count * ZNN_GROUP;
     uint8_t *out = detour ? j->coder->block : j->dst + from * f->element_size;
-    if (!join_fast(f, out, count, symbols, planes))
-        znn_fields_join(f, out, count, symbols, planes);
-    while (j->patches.pending && j->patches.position < from + count * ZNN_GROUP) {
-        if (j->patches.position >= from) /* always so for a valid stream */
-            znn_fields_patch(f, out, znn_element_at(f, (size_t)j->patches.position - from), j->patches.symbol);
-        j->patches.position++;
-        next_patch(&j->patches);
-    }
+    join(j, out, count, codes, planes);
+    znn_patches_apply(&j->patches, f, out, from, count * ZNN_GROUP);
     if (j->hasher)
         znn_hasher_update(j->hasher, out, size);
     if (detour)
         znn_copy_out(j->dst + from * f->element_size, out, size, j->large);
+}
+
+static void move_on(const znn_fields *f, const uint8_t *planes[ZNN_PLANES_MAX], size_t groups)
+{
+    for (unsigned p = 0; p < ZNN_PLANES_MAX; p++)
+        if (p < f->byte_planes || p == ZNN_TOP_PLANE)
+            planes[p] += groups * znn_plane_group_size(f, p);
 }
 
 static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const znn_narrow_decoder *d, const uint8_t *src)
@@ -570,48 +561,58 @@ static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const znn_na
 }
 
 znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
-                            size_t readable, unsigned element_size, znn_hasher *hasher, bool large)
+                            unsigned element_size, znn_hasher *hasher, bool large)
 {
-    (void)readable;
     const size_t elements = n / element_size, tail = n % element_size;
     if (size < HEADER + tail || elements == 0)
         return ZNN_ERROR_FORMAT;
-    const unsigned kind = src[0], lanes_log = src[1], methods = znn_load16(src + 8);
-    const size_t patch_size = znn_load32(src + 12);
+    const unsigned kind = src[0], lanes_log = src[1], base = znn_load16(src + 4), methods = znn_load16(src + 6);
+    const size_t patch_size = znn_load32(src + 8), escapes = znn_load32(src + 12);
     znn_fields f;
-    if (kind > CODER_WIDE || src[7] || znn_load16(src + 10))
+    if (kind > CODER_WIDE)
         return ZNN_ERROR_UNSUPPORTED;
-    if (src[6] > RARE_MAX || (kind == CODER_NARROW ? lanes_log < 6 || lanes_log > 8 : lanes_log != 0) ||
-        !znn_fields_init(&f, element_size, src[3], src[2], znn_load16(src + 4)))
+    if ((kind == CODER_NARROW ? lanes_log < 6 || lanes_log > 8 || base : lanes_log || escapes) ||
+        !znn_fields_init(&f, element_size, src[3], src[2]) || base >> f.symbol_bits)
+        return ZNN_ERROR_FORMAT;
+    const unsigned unused = 0x3fffu >> 2 * f.byte_planes << 2 * f.byte_planes; /* planes that are not there */
+    if (methods & unused)
         return ZNN_ERROR_FORMAT;
     const uint8_t *p = src + HEADER, *end = src + size - tail;
-    const unsigned rare_count = src[6];
-    if ((size_t)(end - p) < 2 * (size_t)rare_count || (size_t)(end - p) - 2 * (size_t)rare_count < patch_size)
-        return ZNN_ERROR_FORMAT;
+    const size_t groups = (elements + ZNN_GROUP - 1) / ZNN_GROUP;
+    znn_narrow_table table;
+    znn_symbols symbols;
     joiner j = {.coder = coder,
                 .fields = &f,
-                .patches = {.rare = p, .rare_count = rare_count},
+                .base = base,
                 .hasher = hasher,
                 .dst = dst,
                 .elements = elements,
                 .large = large};
-    p += 2 * (size_t)rare_count;
-    j.patches.next = p;
-    j.patches.end = p + patch_size;
+    if (kind == CODER_NARROW) {
+        size_t used = znn_narrow_table_read(&table, f.symbol_bits, p, (size_t)(end - p));
+        if (!used || escapes > groups * ZNN_GROUP)
+            return ZNN_ERROR_FORMAT;
+        p += used;
+        memcpy(symbols.of, table.symbol, sizeof symbols.of);
+        j.by_index = &symbols;
+    }
+    if ((size_t)(end - p) < patch_size)
+        return ZNN_ERROR_FORMAT;
+    znn_patches_begin(&j.patches, p, patch_size);
     p += patch_size;
-    next_patch(&j.patches);
 
     /* Planes. */
-    const size_t groups = (elements + ZNN_GROUP - 1) / ZNN_GROUP;
     const unsigned lanes = kind == CODER_NARROW ? 1u << lanes_log : 0;
     int last_raw = -1;
-    for (unsigned i = 0; i < f.planes; i++)
-        if ((methods >> 2 * i & 3) == ZNN_PLANE_RAW)
-            last_raw = (int)i;
+    for (int i = 0; i < ZNN_PLANES_MAX; i++)
+        if ((i < (int)f.byte_planes || i == ZNN_TOP_PLANE) && (methods >> 2 * i & 3) == ZNN_PLANE_RAW)
+            last_raw = i;
     const uint8_t *planes[ZNN_PLANES_MAX] = {0};
     uint8_t *decoded = coder->planes;
     size_t held = 0, last_raw_stored = 0;
-    for (unsigned i = 0; i < f.planes; i++) {
+    for (unsigned i = 0; i < ZNN_PLANES_MAX; i++) {
+        if (i >= f.byte_planes && i != ZNN_TOP_PLANE)
+            continue;
         size_t plane_size = groups * znn_plane_group_size(&f, i), used;
         if ((int)i == last_raw) {
             held = state_bytes(lanes, plane_size);
@@ -626,34 +627,46 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
         p += used;
     }
 
-    /* The symbol stream: block by block, so that everything stays in the cache. */
+    /* The symbol stream: all in one loop where there is one, then block by block,
+     * so that everything stays in the cache. */
     size_t at = 0; /* groups done */
-    const uint8_t *symbols = coder->symbols;
-    uint8_t last[TAIL_GROUPS * ZNN_GROUP];
+    const uint8_t *codes = coder->symbols;
+    uint8_t last[TAIL_GROUPS * ZNN_GROUP + 64];
     if (kind == CODER_WIDE) {
         if (!znn_wide_decode(coder->symbols, groups * ZNN_GROUP, p, (size_t)(end - p)))
             return ZNN_ERROR_FORMAT;
     } else {
-        znn_narrow_table table;
         znn_narrow_decoder d;
-        size_t used = znn_narrow_table_read(&table, p, (size_t)(end - p));
-        if (!used || !znn_narrow_decoder_begin(&d, &table, lanes, p + used, (size_t)(end - p) - used))
+        const size_t packed = znn_narrow_escapes_size(&table, escapes);
+        if ((size_t)(end - p) < packed + 2 * lanes || !read_escapes(coder->escaped, &table, escapes, p))
             return ZNN_ERROR_FORMAT;
-        const narrow_decode_fn decode = narrow_decoder();
+        p += packed;
+        if (!znn_narrow_decoder_begin(&d, &table, lanes, p, (size_t)(end - p), coder->escaped))
+            return ZNN_ERROR_FORMAT;
         const size_t safe = last_raw < 0 ? groups : last_raw_stored / znn_plane_group_size(&f, (unsigned)last_raw);
-        for (; at + BLOCK_GROUPS <= safe && at + BLOCK_GROUPS <= elements / ZNN_GROUP; at += BLOCK_GROUPS) {
-            /* While symbols are computed, the block's planes come from memory. */
-            for (unsigned i = 0; i < f.planes; i++)
-                for (size_t b = 0; b < BLOCK_GROUPS * znn_plane_group_size(&f, i); b += 64)
-                    __builtin_prefetch(planes[i] + b);
-            decode(&d, coder->symbols, BLOCK_GROUPS * ZNN_GROUP / lanes);
+        const size_t whole = ZNN_MIN(safe, elements / ZNN_GROUP);
+#if ZNN_X86
+        if (lanes == 256 && has_avx512()) {
+            znn_fused fused = {.fields = &f,
+                               .symbols = &symbols,
+                               .decoder = &d,
+                               .patches = &j.patches,
+                               .dst = dst,
+                               .hasher = hasher,
+                               .streaming = large};
+            memcpy(fused.planes, planes, sizeof planes);
+            at = znn_fused_decode_avx512(&fused, whole);
+            memcpy(planes, fused.planes, sizeof planes);
+        }
+#endif
+        for (; at + BLOCK_GROUPS <= whole; at += BLOCK_GROUPS) {
+            narrow_decode(&d, coder->symbols, BLOCK_GROUPS * ZNN_GROUP / lanes);
             join_block(&j, at, BLOCK_GROUPS, coder->symbols, planes);
-            for (unsigned i = 0; i < f.planes; i++)
-                planes[i] += BLOCK_GROUPS * znn_plane_group_size(&f, i);
+            move_on(&f, planes, BLOCK_GROUPS);
         }
         /* The rest needs the planes' last bytes, which the states hold. */
-        decode(&d, coder->symbols, ((groups - at) * ZNN_GROUP + lanes - 1) / lanes);
-        if (d.failed || d.next != d.end)
+        narrow_decode(&d, coder->symbols, ((groups - at) * ZNN_GROUP + lanes - 1) / lanes);
+        if (d.failed || d.next != d.end || (size_t)(d.escaped - coder->escaped) != escapes)
             return ZNN_ERROR_FORMAT;
         if (groups - at > TAIL_GROUPS)
             return ZNN_ERROR_FORMAT;
@@ -666,10 +679,9 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
             planes[last_raw] = last;
     }
     for (; at < groups; at += BLOCK_GROUPS) {
-        join_block(&j, at, ZNN_MIN(groups - at, BLOCK_GROUPS), symbols, planes);
-        symbols += BLOCK_GROUPS * ZNN_GROUP;
-        for (unsigned i = 0; i < f.planes; i++)
-            planes[i] += BLOCK_GROUPS * znn_plane_group_size(&f, i);
+        join_block(&j, at, ZNN_MIN(groups - at, BLOCK_GROUPS), codes, planes);
+        codes += BLOCK_GROUPS * ZNN_GROUP;
+        move_on(&f, planes, BLOCK_GROUPS);
     }
     if (large)
         znn_copy_out_done();

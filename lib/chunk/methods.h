@@ -21,6 +21,7 @@ struct znn_chunk_coder {
     uint8_t *symbols;    /* chunk_max + a row */
     uint16_t *symbols16; /* encoding: as many */
     uint8_t *planes;     /* chunk_max + 8 groups */
+    uint8_t *escaped;    /* chunk_max + a row: indices that the narrow coder escaped */
     uint8_t *stream;     /* encoding: room for one coded plane */
     uint8_t *block;      /* decoding: output on its way to memory */
 };
@@ -35,7 +36,7 @@ bool znn_plane_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint
 size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
                         znn_dtype dtype, int level);
 znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
-                            size_t readable, unsigned element_size, znn_hasher *hasher, bool large);
+                            unsigned element_size, znn_hasher *hasher, bool large);
 
 size_t znn_groups_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
                          unsigned element_size, int level);

@@ -1,99 +1,7 @@
 #include "entropy/narrow.h"
 
-#include "base/log2.h"
-
-void znn_narrow_table_build(znn_narrow_table *t, const uint8_t *symbols, const uint32_t *counts, unsigned count)
-{
-    uint32_t freq[ZNN_NARROW_SYMBOLS];
-    uint64_t total = 0;
-    unsigned sum = 0;
-    for (unsigned i = 0; i < count; i++)
-        total += counts[i];
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t f = total ? (uint64_t)counts[i] * 256 / total : 1;
-        freq[i] = (uint32_t)ZNN_MIN(ZNN_MAX(f, 1), 255);
-        sum += freq[i];
-    }
-    /* Give or take one step at a time where it helps most or costs least. */
-    while (sum != 256) {
-        unsigned best = count;
-        uint64_t best_value = 0;
-        for (unsigned i = 0; i < count; i++) {
-            bool up = sum < 256;
-            if (freq[i] == (up ? 255u : 1u))
-                continue;
-            unsigned step = up ? znn_log2_256(freq[i] + 1) - znn_log2_256(freq[i]) : znn_log2_256(freq[i]) - znn_log2_256(freq[i] - 1);
-            uint64_t value = ((uint64_t)counts[i] + 1) * step;
-            if (best == count || (up ? value > best_value : value < best_value)) {
-                best = i;
-                best_value = value;
-            }
-        }
-        if (sum < 256) {
-            freq[best]++;
-            sum++;
-        } else {
-            freq[best]--;
-            sum--;
-        }
-    }
-    memset(t, 0, sizeof *t);
-    t->count = count;
-    /* With states this short, a symbol costs about (start + freq / 2 - 128) / 256
-     * of a state's high byte more or less than its due; so the commonest stand in the
-     * middle, where that is nothing: rarest first and last. */
-    unsigned below = 0, above = count;
-    for (unsigned n = 0; n < count; n++) {
-        unsigned rarest = count;
-        for (unsigned i = 0; i < count; i++)
-            if (freq[i] && (rarest == count || freq[i] < freq[rarest]))
-                rarest = i;
-        unsigned at = n & 1 ? --above : below++;
-        t->order[at] = symbols[rarest];
-        t->freq[symbols[rarest] & 63] = (uint8_t)freq[rarest];
-        freq[rarest] = 0;
-    }
-    unsigned start = 0;
-    for (unsigned i = 0; i < count; i++) {
-        uint8_t s = t->order[i], f = t->freq[s & 63];
-        t->start[s & 63] = (uint8_t)start;
-        memset(t->symbol_of_slot + start, s, f);
-        start += f;
-    }
-}
-
-size_t znn_narrow_table_write(const znn_narrow_table *t, uint8_t *dst)
-{
-    *dst++ = (uint8_t)(t->count - 1);
-    for (unsigned i = 0; i < t->count; i++) {
-        *dst++ = t->order[i];
-        *dst++ = t->freq[t->order[i] & 63];
-    }
-    return 1 + 2 * (size_t)t->count;
-}
-
-size_t znn_narrow_table_read(znn_narrow_table *t, const uint8_t *src, size_t size)
-{
-    if (size < 1 || src[0] >= ZNN_NARROW_SYMBOLS || size < 3 + 2 * (size_t)src[0])
-        return 0;
-    memset(t, 0, sizeof *t);
-    t->count = src[0] + 1u;
-    unsigned start = 0;
-    for (unsigned i = 0; i < t->count; i++) {
-        uint8_t s = src[1 + 2 * i], f = src[2 + 2 * i];
-        if (f == 0 || t->freq[s & 63] != 0 || start + f > 256)
-            return 0;
-        t->order[i] = s;
-        t->freq[s & 63] = f;
-        t->start[s & 63] = (uint8_t)start;
-        memset(t->symbol_of_slot + start, s, f);
-        start += f;
-    }
-    return start == 256 ? 1 + 2 * (size_t)t->count : 0;
-}
-
 bool znn_narrow_decoder_begin(znn_narrow_decoder *d, const znn_narrow_table *table, unsigned lanes, const uint8_t *src,
-                              size_t size)
+                              size_t size, const uint8_t *escaped)
 {
     if (size < 2 * (size_t)lanes)
         return false;
@@ -101,6 +9,7 @@ bool znn_narrow_decoder_begin(znn_narrow_decoder *d, const znn_narrow_table *tab
     d->lanes = lanes;
     d->failed = false;
     d->in_tail = false;
+    d->escaped = escaped;
     memcpy(d->low, src, lanes);
     memcpy(d->high, src + lanes, lanes);
     d->next = src + 2 * (size_t)lanes;
@@ -108,18 +17,18 @@ bool znn_narrow_decoder_begin(znn_narrow_decoder *d, const znn_narrow_table *tab
     return true;
 }
 
-/* Bounds are checked here, once a row: a row reads at most `lanes` bytes for
- * its refills, and a vector at most 64 beyond the last. What is left of the
- * stream when that no longer fits is copied into `tail`, followed by at least as
- * much room; a row that begins at or before the end therefore stays inside it,
+/* Bounds are checked here, once for many rows: a row reads at most `lanes`
+ * bytes for its refills, and a vector at most 64 beyond the last. What is left of
+ * the stream when that no longer fits is copied into `tail`, followed by at least
+ * as much room; a row that begins at or before the end therefore stays inside it,
  * and one that would begin after it is never decoded. */
-bool znn_narrow_decoder_ready(znn_narrow_decoder *d)
+size_t znn_narrow_decoder_ready(znn_narrow_decoder *d)
 {
     if (d->failed)
-        return false;
+        return 0;
     size_t left = (size_t)(d->end - d->next);
     if (d->next <= d->end && left >= ZNN_NARROW_SLACK)
-        return true;
+        return d->in_tail ? 1 : (left - 64) / d->lanes;
     if (!d->in_tail) {
         memcpy(d->tail, d->next, left);
         memset(d->tail + left, 0, sizeof d->tail - left);
@@ -127,35 +36,41 @@ bool znn_narrow_decoder_ready(znn_narrow_decoder *d)
         d->end = d->tail + left;
         d->in_tail = true;
     }
-    if (d->next > d->end)
-        d->failed = true;
+    d->failed = d->next > d->end;
     return !d->failed;
 }
 
 void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 {
-    uint32_t slots[256]; /* symbol, frequency, slot - start: one load a symbol */
+    uint32_t slots[256]; /* code, frequency, offset: one load a symbol */
     const znn_narrow_table *t = d->table;
     for (unsigned i = 0; i < 256; i++) {
-        uint8_t s = t->symbol_of_slot[i];
-        slots[i] = s | (uint32_t)t->freq[s & 63] << 8 | (i - t->start[s & 63]) << 16;
+        const uint8_t code = t->code_of_slot[i], s = code % ZNN_NARROW_INDICES;
+        slots[i] = code | (uint32_t)t->freq[s] << 8 | (uint32_t)t->offset_of_slot[i] << 16;
     }
-    unsigned lanes = d->lanes;
-    uint32_t x[ZNN_NARROW_LANES_MAX];
+    const unsigned lanes = d->lanes;
+    uint16_t x[ZNN_NARROW_LANES_MAX];
     for (unsigned l = 0; l < lanes; l++)
-        x[l] = d->low[l] | (uint32_t)d->high[l] << 8;
-    for (; rows && znn_narrow_decoder_ready(d); rows--, out += lanes) {
+        x[l] = (uint16_t)(d->low[l] | d->high[l] << 8);
+    const uint8_t *escaped = d->escaped;
+    for (size_t sure; rows && (sure = znn_narrow_decoder_ready(d)) > 0;) {
+        sure = ZNN_MIN(sure, rows);
+        rows -= sure;
         const uint8_t *next = d->next;
-        for (unsigned l = 0; l < lanes; l++) {
-            uint32_t slot = slots[x[l] & 255];
-            uint32_t y = (slot >> 8 & 255) * (x[l] >> 8) + (slot >> 16);
-            out[l] = (uint8_t)slot;
-            uint32_t refill = y < 256; /* without a branch: it would be missed often */
-            x[l] = y << (refill << 3) | (next[0] & (0u - refill));
-            next += refill;
-        }
+        for (; sure; sure--, out += lanes)
+            for (unsigned l = 0; l < lanes; l++) {
+                const uint32_t slot = slots[x[l] & 255];
+                const uint32_t y = (slot >> 8 & 255) * (uint32_t)(x[l] >> 8) + (slot >> 16);
+                const uint32_t refill = y < 256; /* without a branch: it would be missed often */
+                x[l] = (uint16_t)(y << (refill << 3) | (*next & (0u - refill)));
+                next += refill;
+                out[l] = (uint8_t)slot;
+                if (slot & ZNN_NARROW_ESCAPE)
+                    out[l] = *escaped++;
+            }
         d->next = next;
     }
+    d->escaped = escaped;
     for (unsigned l = 0; l < lanes; l++) {
         d->low[l] = (uint8_t)x[l];
         d->high[l] = (uint8_t)(x[l] >> 8);
@@ -164,23 +79,36 @@ void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows)
         memset(out, 0, rows * lanes);
 }
 
-size_t znn_narrow_encode_scalar(const znn_narrow_table *t, unsigned lanes, const uint8_t *symbols, size_t rows,
+size_t znn_narrow_encode_scalar(const znn_narrow_table *t, unsigned lanes, const uint8_t *codes, size_t rows,
                                 const uint16_t *initial, uint8_t *dst_end)
 {
+    /* x / freq as a product: 2^24 / freq rounded up is exact for x of 16 bits. */
+    struct {
+        uint32_t reciprocal, limit; /* limit: a state of this or more gives a byte away first */
+        uint16_t freq, start;
+    } by_index[ZNN_NARROW_INDICES];
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
+        const uint32_t f = ZNN_MAX(t->freq[i], 1);
+        by_index[i].reciprocal = ((1u << 24) + f - 1) / f;
+        by_index[i].limit = f << 8;
+        by_index[i].freq = (uint16_t)f;
+        by_index[i].start = t->start[i];
+    }
     uint8_t *p = dst_end;
     uint32_t x[ZNN_NARROW_LANES_MAX];
     for (unsigned l = 0; l < lanes; l++)
         x[l] = initial[l];
     for (size_t row = rows; row-- > 0;) {
-        const uint8_t *s = symbols + row * lanes;
+        const uint8_t *s = codes + row * lanes;
         for (unsigned l = lanes; l-- > 0;) {
-            uint32_t f = t->freq[s[l] & 63], start = t->start[s[l] & 63], y = x[l];
+            const unsigned i = s[l] % ZNN_NARROW_INDICES;
+            uint32_t y = x[l];
+            const uint32_t leaves = y >= by_index[i].limit;
             p[-1] = (uint8_t)y;
-            if (y >= f << 8) {
-                p--;
-                y >>= 8;
-            }
-            x[l] = (y / f << 8) + y % f + start;
+            p -= leaves;
+            y >>= leaves << 3;
+            const uint32_t q = (uint32_t)((uint64_t)y * by_index[i].reciprocal >> 24);
+            x[l] = q << 8 | t->slot_of[by_index[i].start + y - q * by_index[i].freq];
         }
     }
     p -= lanes;
@@ -190,4 +118,44 @@ size_t znn_narrow_encode_scalar(const znn_narrow_table *t, unsigned lanes, const
     for (unsigned l = 0; l < lanes; l++)
         p[l] = (uint8_t)x[l];
     return (size_t)(dst_end - p);
+}
+
+size_t znn_narrow_escapes_size(const znn_narrow_table *t, size_t count)
+{
+    return (count * t->escape_bits + 7) / 8;
+}
+
+void znn_narrow_escapes_write(uint8_t *dst, const znn_narrow_table *t, const uint8_t *indices, size_t count)
+{
+    uint8_t place[ZNN_NARROW_INDICES] = {0};
+    for (unsigned i = 0; i < t->tail_count; i++)
+        place[t->tail[i]] = (uint8_t)i;
+    uint32_t word = 0;
+    unsigned filled = 0;
+    for (size_t i = 0; i < count; i++) {
+        word |= (uint32_t)place[indices[i]] << filled;
+        for (filled += t->escape_bits; filled >= 8; filled -= 8, word >>= 8)
+            *dst++ = (uint8_t)word;
+    }
+    if (filled)
+        *dst = (uint8_t)word;
+}
+
+bool znn_narrow_escapes_read_scalar(uint8_t *indices, const znn_narrow_table *t, size_t count, const uint8_t *src)
+{
+    const unsigned bits = t->escape_bits, mask = (1u << bits) - 1;
+    unsigned highest = 0, filled = 0;
+    uint32_t word = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (filled < bits) {
+            word |= (uint32_t)*src++ << filled;
+            filled += 8;
+        }
+        const unsigned place = word & mask;
+        highest = ZNN_MAX(highest, place);
+        indices[i] = t->tail[place];
+        word >>= bits;
+        filled -= bits;
+    }
+    return word == 0 && (count == 0 || highest < t->tail_count);
 }

@@ -1,77 +1,27 @@
-/*
- * The narrow coder with AVX-512 (VBMI, VBMI2): 64 lanes a vector.
- *
- * Safety: a state is a slot of 8 bits and a high byte, used only as indices into
- * registers, so no stream can make this code touch memory outside. The only
- * reads from memory are the refills, for which znn_narrow_decoder_ready promises
- * `lanes` bytes and a vector more beyond d->next before every row.
- */
-#include <immintrin.h>
-
-#include "entropy/narrow.h"
+/* The narrow coder with AVX-512: see narrow_avx512.h. */
+#include "entropy/narrow_avx512.h"
 
 #define VECTORS_MAX 4
 
-typedef struct {
-    __m512i symbol[4]; /* of slots 0..63, 64..127, ... */
-    __m512i freq, start;
-} tables;
-
-static inline tables load_tables(const znn_narrow_table *t)
+ZNN_INLINE void decode(znn_narrow_decoder *d, uint8_t *out, size_t rows, const unsigned vectors, const bool spread)
 {
-    tables r;
-    for (unsigned i = 0; i < 4; i++)
-        r.symbol[i] = _mm512_loadu_si512(t->symbol_of_slot + 64 * i);
-    r.freq = _mm512_loadu_si512(t->freq);
-    r.start = _mm512_loadu_si512(t->start);
-    return r;
-}
-
-/* One symbol of 64 lanes. */
-static inline __m512i step(const tables *t, __m512i *low, __m512i *high, const uint8_t **next)
-{
-    const __m512i byte = _mm512_set1_epi16(0x00ff);
-    __m512i slot = *low;
-    __m512i lower = _mm512_permutex2var_epi8(t->symbol[0], slot, t->symbol[1]);
-    __m512i upper = _mm512_permutex2var_epi8(t->symbol[2], slot, t->symbol[3]);
-    __m512i symbol = _mm512_mask_mov_epi8(lower, _mm512_movepi8_mask(slot), upper);
-    __m512i freq = _mm512_permutexvar_epi8(symbol, t->freq);
-    __m512i offset = _mm512_sub_epi8(slot, _mm512_permutexvar_epi8(symbol, t->start));
-    /* x = freq * high + offset, in 16 bits, the even and the odd lanes apart */
-    __m512i even = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_and_si512(freq, byte), _mm512_and_si512(*high, byte)),
-                                    _mm512_and_si512(offset, byte));
-    __m512i odd = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_srli_epi16(freq, 8), _mm512_srli_epi16(*high, 8)),
-                                   _mm512_srli_epi16(offset, 8));
-    /* 0xca: byte ? first : second */
-    __m512i new_low = _mm512_ternarylogic_epi32(byte, even, _mm512_slli_epi16(odd, 8), 0xca);
-    __m512i new_high = _mm512_ternarylogic_epi32(byte, _mm512_srli_epi16(even, 8), odd, 0xca);
-    __mmask64 refill = _mm512_testn_epi8_mask(new_high, new_high);
-    *high = _mm512_mask_mov_epi8(new_high, refill, new_low);
-    *low = _mm512_mask_expand_epi8(new_low, refill, _mm512_loadu_si512(*next));
-    *next += _mm_popcnt_u64(refill);
-    return symbol;
-}
-
-static inline __attribute__((always_inline)) void decode(znn_narrow_decoder *d, uint8_t *out, size_t rows,
-                                                         unsigned vectors)
-{
-    tables t = load_tables(d->table);
+    const znn_narrow_vectors t = znn_narrow_vectors_load(d->table);
+    const uint8_t *escaped = d->escaped;
     __m512i low[VECTORS_MAX], high[VECTORS_MAX];
     for (unsigned v = 0; v < vectors; v++) {
         low[v] = _mm512_load_si512(d->low + 64 * v);
         high[v] = _mm512_load_si512(d->high + 64 * v);
     }
-    while (rows && znn_narrow_decoder_ready(d)) {
-        /* As many rows as surely stay inside; in the tail, one by one. */
-        size_t sure = d->in_tail ? 1 : (size_t)(d->end - d->next - 64) / d->lanes;
-        sure = sure < rows ? sure : rows;
+    for (size_t sure; rows && (sure = znn_narrow_decoder_ready(d)) > 0;) {
+        sure = ZNN_MIN(sure, rows);
         rows -= sure;
         const uint8_t *next = d->next;
         for (; sure; sure--, out += 64 * vectors)
             for (unsigned v = 0; v < vectors; v++)
-                _mm512_storeu_si512(out + 64 * v, step(&t, &low[v], &high[v], &next));
+                _mm512_storeu_si512(out + 64 * v, znn_narrow_step(&t, spread, &low[v], &high[v], &next, &escaped));
         d->next = next;
     }
+    d->escaped = escaped;
     for (unsigned v = 0; v < vectors; v++) {
         _mm512_store_si512(d->low + 64 * v, low[v]);
         _mm512_store_si512(d->high + 64 * v, high[v]);
@@ -82,28 +32,60 @@ static inline __attribute__((always_inline)) void decode(znn_narrow_decoder *d, 
 
 void znn_narrow_decode_avx512(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 {
+    const bool spread = d->table->spread;
     switch (d->lanes) {
-    case 64: decode(d, out, rows, 1); break;
-    case 128: decode(d, out, rows, 2); break;
-    default: decode(d, out, rows, 4); break;
+    case 64: spread ? decode(d, out, rows, 1, true) : decode(d, out, rows, 1, false); break;
+    case 128: spread ? decode(d, out, rows, 2, true) : decode(d, out, rows, 2, false); break;
+    default: spread ? decode(d, out, rows, 4, true) : decode(d, out, rows, 4, false); break;
     }
 }
 
+bool znn_narrow_escapes_read_avx512(uint8_t *indices, const znn_narrow_table *t, size_t count, const uint8_t *src)
+{
+    /* 8 places from every escape_bits bytes: those to 8 bytes, then a window of 8 bits at each place */
+    _Alignas(64) uint8_t spread[64], windows[64];
+    const unsigned bits = t->escape_bits;
+    for (unsigned i = 0; i < 64; i++) {
+        spread[i] = (uint8_t)(bits * (i / 8) + i % 8);
+        windows[i] = (uint8_t)(bits * (i % 8));
+    }
+    const __m512i to_bytes = _mm512_load_si512(spread), at = _mm512_load_si512(windows);
+    const __m512i mask = _mm512_set1_epi8((char)((1u << bits) - 1)), tail = _mm512_loadu_si512(t->tail);
+    const __m512i limit = _mm512_set1_epi8((char)t->tail_count);
+    __mmask64 wrong = 0;
+    for (size_t i = 0; i < count; i += 64, src += 8 * bits) {
+        __m512i packed = _mm512_permutexvar_epi8(to_bytes, _mm512_loadu_si512(src));
+        __m512i place = _mm512_and_si512(_mm512_multishift_epi64_epi8(at, packed), mask);
+        const __mmask64 here = count - i >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << (count - i)) - 1;
+        wrong |= _mm512_mask_cmpge_epu8_mask(here, place, limit);
+        _mm512_storeu_si512(indices + i, _mm512_permutexvar_epi8(place, tail));
+        if (count - i < 64 && (count - i) * bits % 8)
+            wrong |= src[(count - i) * bits / 8] >> (count - i) * bits % 8;
+    }
+    return !wrong;
+}
+
 /* One symbol of 64 lanes, backwards; refill bytes go before *end. */
-static inline void encode_step(__m512i symbol, __m512i freq_table, __m512i start_table, __m512i reciprocal_low,
+ZNN_INLINE void encode_step(__m512i code, __m512i freq_table, __m512i start_table, const __m512i slot_of[4], __m512i reciprocal_low,
                                __m512i reciprocal_high, __m512i *low, __m512i *high, uint8_t **end)
 {
     const __m512i byte = _mm512_set1_epi16(0x00ff);
-    __m512i freq = _mm512_permutexvar_epi8(symbol, freq_table);
-    __m512i start = _mm512_permutexvar_epi8(symbol, start_table);
-    __m512i rl = _mm512_permutexvar_epi8(symbol, reciprocal_low);
-    __m512i rh = _mm512_permutexvar_epi8(symbol, reciprocal_high);
+    const __m512i positions = _mm512_setr_epi64(0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x1716151413121110,
+                                                0x1f1e1d1c1b1a1918, 0x2726252423222120, 0x2f2e2d2c2b2a2928,
+                                                0x3736353433323130, 0x3f3e3d3c3b3a3938);
+    __m512i freq = _mm512_permutexvar_epi8(code, freq_table);
+    __m512i start = _mm512_permutexvar_epi8(code, start_table);
+    __m512i rl = _mm512_permutexvar_epi8(code, reciprocal_low);
+    __m512i rh = _mm512_permutexvar_epi8(code, reciprocal_high);
     /* x >= freq << 8: a byte leaves */
     __mmask64 leaves = _mm512_cmpge_epu8_mask(*high, freq);
+    /* To the top of a vector, and stored whole: what lies below is overwritten by
+     * the next step. Masked and compressing stores are far slower on some machines. */
     __m512i bytes = _mm512_maskz_compress_epi8(leaves, *low);
-    unsigned count = (unsigned)_mm_popcnt_u64(leaves);
+    const unsigned count = (unsigned)_mm_popcnt_u64(leaves);
+    bytes = _mm512_permutexvar_epi8(_mm512_add_epi8(positions, _mm512_set1_epi8((char)count)), bytes);
+    _mm512_storeu_si512(*end - 64, bytes);
     *end -= count;
-    _mm512_mask_storeu_epi8(*end, _bzhi_u64(~0ull, count), bytes);
     __m512i l = _mm512_mask_mov_epi8(*low, leaves, *high);
     __m512i h = _mm512_maskz_mov_epi8(~leaves, *high);
     __m512i quotient[2], rest[2];
@@ -121,13 +103,13 @@ static inline void encode_step(__m512i symbol, __m512i freq_table, __m512i start
         rest[odd] = _mm512_mask_sub_epi16(m, more, m, f);
     }
     __m512i remainder = _mm512_ternarylogic_epi32(byte, rest[0], _mm512_slli_epi16(rest[1], 8), 0xca);
-    *low = _mm512_add_epi8(remainder, start); /* below 256 */
+    __m512i nth = _mm512_add_epi8(remainder, start); /* below 256 */
+    *low = slot_of ? znn_look_up(slot_of, nth, _mm512_movepi8_mask(nth)) : nth;
     *high = _mm512_ternarylogic_epi32(byte, quotient[0], _mm512_slli_epi16(quotient[1], 8), 0xca);
 }
 
-static inline __attribute__((always_inline)) size_t encode(const znn_narrow_table *t, const uint8_t *symbols,
-                                                           size_t rows, const uint16_t *initial, uint8_t *dst_end,
-                                                           unsigned vectors)
+ZNN_INLINE size_t encode(const znn_narrow_table *t, const uint8_t *codes, size_t rows, const uint16_t *initial,
+                         uint8_t *dst_end, const unsigned vectors, const bool spread)
 {
     _Alignas(64) uint8_t bytes[4][64];
     for (unsigned i = 0; i < 64; i++) {
@@ -138,7 +120,9 @@ static inline __attribute__((always_inline)) size_t encode(const znn_narrow_tabl
     }
     __m512i rl = _mm512_load_si512(bytes[0]), rh = _mm512_load_si512(bytes[1]);
     __m512i freq = _mm512_loadu_si512(t->freq), start = _mm512_loadu_si512(t->start);
-    __m512i low[VECTORS_MAX], high[VECTORS_MAX];
+    __m512i slot_of[4], low[VECTORS_MAX], high[VECTORS_MAX];
+    for (unsigned i = 0; i < 4; i++)
+        slot_of[i] = _mm512_loadu_si512(t->slot_of + 64 * i);
     for (unsigned v = 0; v < vectors; v++) {
         for (unsigned i = 0; i < 64; i++) {
             bytes[2][i] = (uint8_t)initial[64 * v + i];
@@ -148,10 +132,11 @@ static inline __attribute__((always_inline)) size_t encode(const znn_narrow_tabl
         high[v] = _mm512_load_si512(bytes[3]);
     }
     uint8_t *p = dst_end;
-    for (const uint8_t *s = symbols + rows * 64 * vectors; s != symbols;) {
+    for (const uint8_t *s = codes + rows * 64 * vectors; s != codes;) {
         s -= 64 * vectors;
         for (unsigned v = vectors; v-- > 0;)
-            encode_step(_mm512_loadu_si512(s + 64 * v), freq, start, rl, rh, &low[v], &high[v], &p);
+            encode_step(_mm512_loadu_si512(s + 64 * v), freq, start, spread ? slot_of : NULL, rl, rh,
+                        &low[v], &high[v], &p);
     }
     p -= 64 * vectors;
     for (unsigned v = 0; v < vectors; v++)
@@ -162,12 +147,18 @@ static inline __attribute__((always_inline)) size_t encode(const znn_narrow_tabl
     return (size_t)(dst_end - p);
 }
 
-size_t znn_narrow_encode_avx512(const znn_narrow_table *t, unsigned lanes, const uint8_t *symbols, size_t rows,
+size_t znn_narrow_encode_avx512(const znn_narrow_table *t, unsigned lanes, const uint8_t *codes, size_t rows,
                                 const uint16_t *initial, uint8_t *dst_end)
 {
     switch (lanes) {
-    case 64: return encode(t, symbols, rows, initial, dst_end, 1);
-    case 128: return encode(t, symbols, rows, initial, dst_end, 2);
-    default: return encode(t, symbols, rows, initial, dst_end, 4);
+    case 64:
+        return t->spread ? encode(t, codes, rows, initial, dst_end, 1, true)
+                         : encode(t, codes, rows, initial, dst_end, 1, false);
+    case 128:
+        return t->spread ? encode(t, codes, rows, initial, dst_end, 2, true)
+                         : encode(t, codes, rows, initial, dst_end, 2, false);
+    default:
+        return t->spread ? encode(t, codes, rows, initial, dst_end, 4, true)
+                         : encode(t, codes, rows, initial, dst_end, 4, false);
     }
 }

@@ -1,0 +1,274 @@
+/* The narrow coder's table: which symbols it knows, how often each comes, and
+ * how that is written. */
+#include "base/log2.h"
+#include "entropy/narrow.h"
+
+#define SLOTS 256
+#define SPREAD 159 /* odd, and near 256 times the golden ratio: any run of slots comes apart evenly */
+#define TAIL_MAX 16 /* an escape's place is at most 4 bits */
+#define MISSING_BITS 32 /* what an element costs whose symbol the table does not know */
+
+/* 256 log2(i), rounded: integers, so that every machine chooses alike. */
+static const uint16_t log2_of[SLOTS + 1] = {
+    0, 0, 256, 406, 512, 594, 662, 719, 768, 812, 850, 886, 918, 947, 975, 1000,
+    1024, 1046, 1068, 1087, 1106, 1124, 1142, 1158, 1174, 1189, 1203, 1217, 1231, 1244, 1256, 1268,
+    1280, 1291, 1302, 1313, 1324, 1334, 1343, 1353, 1362, 1372, 1380, 1389, 1398, 1406, 1414, 1422,
+    1430, 1437, 1445, 1452, 1459, 1466, 1473, 1480, 1487, 1493, 1500, 1506, 1512, 1518, 1524, 1530,
+    1536, 1542, 1547, 1553, 1558, 1564, 1569, 1574, 1580, 1585, 1590, 1595, 1599, 1604, 1609, 1614,
+    1618, 1623, 1628, 1632, 1636, 1641, 1645, 1649, 1654, 1658, 1662, 1666, 1670, 1674, 1678, 1682,
+    1686, 1690, 1693, 1697, 1701, 1705, 1708, 1712, 1715, 1719, 1722, 1726, 1729, 1733, 1736, 1739,
+    1743, 1746, 1749, 1752, 1756, 1759, 1762, 1765, 1768, 1771, 1774, 1777, 1780, 1783, 1786, 1789,
+    1792, 1795, 1798, 1801, 1803, 1806, 1809, 1812, 1814, 1817, 1820, 1822, 1825, 1828, 1830, 1833,
+    1836, 1838, 1841, 1843, 1846, 1848, 1851, 1853, 1855, 1858, 1860, 1863, 1865, 1867, 1870, 1872,
+    1874, 1877, 1879, 1881, 1884, 1886, 1888, 1890, 1892, 1895, 1897, 1899, 1901, 1903, 1905, 1908,
+    1910, 1912, 1914, 1916, 1918, 1920, 1922, 1924, 1926, 1928, 1930, 1932, 1934, 1936, 1938, 1940,
+    1942, 1944, 1946, 1947, 1949, 1951, 1953, 1955, 1957, 1959, 1961, 1962, 1964, 1966, 1968, 1970,
+    1971, 1973, 1975, 1977, 1978, 1980, 1982, 1984, 1985, 1987, 1989, 1990, 1992, 1994, 1995, 1997,
+    1999, 2000, 2002, 2004, 2005, 2007, 2008, 2010, 2012, 2013, 2015, 2016, 2018, 2020, 2021, 2023,
+    2024, 2026, 2027, 2029, 2030, 2032, 2033, 2035, 2036, 2038, 2039, 2041, 2042, 2044, 2045, 2047,
+    2048,
+};
+
+/* Frequencies of n codes with counts[], summing to 256; n is at most 65. */
+static void normalise(uint32_t *freq, const uint32_t *counts, unsigned n)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < n; i++)
+        total += counts[i];
+    const uint64_t scale = total ? ((uint64_t)SLOTS << 32) / total : 0;
+    unsigned sum = 0;
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t f = (uint32_t)((counts[i] * scale + (UINT64_C(1) << 31)) >> 32);
+        freq[i] = ZNN_MIN(ZNN_MAX(f, 1), SLOTS - 1);
+        sum += freq[i];
+    }
+    /* Rounding leaves a few steps: give or take each where it helps most or costs least. */
+    while (sum != SLOTS) {
+        const bool up = sum < SLOTS;
+        unsigned best = n;
+        uint64_t best_value = 0;
+        for (unsigned i = 0; i < n; i++) {
+            if (freq[i] == (up ? SLOTS - 1 : 1u))
+                continue;
+            unsigned step = up ? log2_of[freq[i] + 1] - log2_of[freq[i]] : log2_of[freq[i]] - log2_of[freq[i] - 1];
+            uint64_t value = ((uint64_t)counts[i] + 1) * step;
+            if (best == n || (up ? value > best_value : value < best_value)) {
+                best = i;
+                best_value = value;
+            }
+        }
+        freq[best] += up ? 1 : -1u;
+        sum += up ? 1 : -1u;
+    }
+}
+
+static unsigned bits_for(unsigned count)
+{
+    return count > 1 ? 32 - (unsigned)__builtin_clz(count - 1) : 0;
+}
+
+/* The i-th index in the table's order: that of the symbols. */
+static inline unsigned index_at(const znn_narrow_table *t, unsigned i)
+{
+    return (t->base + i) % ZNN_NARROW_INDICES;
+}
+
+/* Fill in everything that follows from known, symbol, freq and escape_freq. */
+static void lay_out(znn_narrow_table *t, unsigned escape_freq)
+{
+    t->tail_count = 0;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
+        unsigned s = index_at(t, i);
+        if (t->known >> s & 1 && !t->freq[s])
+            t->tail[t->tail_count++] = (uint8_t)s;
+    }
+    t->escape_bits = bits_for(t->tail_count);
+    uint8_t sorted[SLOTS]; /* codes, as often as their frequency says */
+    unsigned start = 0;
+    if (escape_freq && t->tail_count) {
+        memset(sorted, ZNN_NARROW_ESCAPE | t->tail[0], escape_freq);
+        t->start[t->tail[0]] = 0;
+        start = escape_freq;
+    }
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
+        unsigned s = index_at(t, i), f = t->freq[s];
+        if (f) {
+            t->start[s] = (uint8_t)start;
+            memset(sorted + start, (int)s, f);
+            start += f;
+        }
+    }
+    uint8_t seen[ZNN_NARROW_INDICES] = {0};
+    for (unsigned slot = 0; slot < SLOTS; slot++) {
+        const uint8_t code = sorted[t->spread ? slot * SPREAD % SLOTS : slot], s = code % ZNN_NARROW_INDICES;
+        t->code_of_slot[slot] = code;
+        t->offset_of_slot[slot] = seen[s];
+        t->slot_of[t->start[s] + seen[s]++] = (uint8_t)slot;
+    }
+    if (t->tail_count)
+        t->freq[t->tail[0]] = (uint8_t)escape_freq;
+}
+
+/* Of all symbols with the same index, the commonest. */
+static void find_owners(uint16_t owner[ZNN_NARROW_INDICES], const uint32_t *counts, unsigned symbol_bits)
+{
+    const unsigned symbols = 1u << symbol_bits;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
+        owner[i] = (uint16_t)ZNN_MIN(i, symbols - 1);
+    for (unsigned s = ZNN_NARROW_INDICES; s < symbols; s++)
+        if (counts[s] > counts[owner[s % ZNN_NARROW_INDICES]])
+            owner[s % ZNN_NARROW_INDICES] = (uint16_t)s;
+}
+
+uint64_t znn_narrow_table_build(znn_narrow_table *t, const uint32_t *counts, unsigned symbol_bits, size_t elements,
+                                bool spread)
+{
+    const unsigned here = ZNN_MIN(1u << symbol_bits, ZNN_NARROW_INDICES);
+    uint16_t owner[ZNN_NARROW_INDICES];
+    find_owners(owner, counts, symbol_bits);
+
+    /* The window of 64 symbols ends where those worth a code end. */
+    const uint32_t worth = (uint32_t)(elements / 2048);
+    unsigned highest = 0;
+    for (unsigned i = 0; i < here; i++)
+        if (counts[owner[i]] > worth && owner[i] > highest)
+            highest = owner[i];
+    memset(t, 0, sizeof *t);
+    t->spread = spread;
+    t->base = highest >= ZNN_NARROW_INDICES ? highest - (ZNN_NARROW_INDICES - 1) : 0;
+
+    /* Those known, commonest first. */
+    uint8_t order[ZNN_NARROW_INDICES];
+    unsigned n = 0, far = 0;
+    uint64_t missing = elements;
+    for (unsigned i = 0; i < here; i++) {
+        const uint32_t count = counts[owner[i]];
+        const bool is_far = owner[i] < t->base || owner[i] >= t->base + ZNN_NARROW_INDICES;
+        if (count == 0 || (is_far && count <= worth))
+            continue;
+        far += is_far;
+        unsigned at = n++;
+        for (; at > 0 && counts[owner[order[at - 1]]] < count; at--)
+            order[at] = order[at - 1];
+        order[at] = (uint8_t)i;
+    }
+    if (n == 0)
+        return UINT64_MAX;
+
+    /* How many are coded, and how many escaped: the best of a few. */
+    uint64_t best_bits = UINT64_MAX;
+    unsigned best_coded = 0, best_tail = 0;
+    uint32_t best_freq[ZNN_NARROW_INDICES + 1] = {0};
+    for (unsigned step = 1; step <= 2; step++) {
+        const uint64_t least = step * (uint64_t)elements * 7 / (SLOTS * 8);
+        unsigned coded = 0;
+        while (coded < n && counts[owner[order[coded]]] >= least)
+            coded++;
+        if (n - coded < 2) /* an escape for one symbol is no gain */
+            coded = n;
+        coded = ZNN_MAX(coded, 1);
+        const unsigned tail = ZNN_MIN(n - coded, TAIL_MAX);
+        if (coded == best_coded && best_bits != UINT64_MAX)
+            continue;
+        uint32_t weights[ZNN_NARROW_INDICES + 1], freq[ZNN_NARROW_INDICES + 1];
+        uint64_t escapes = 0;
+        missing = elements;
+        for (unsigned i = 0; i < coded + tail; i++) {
+            weights[ZNN_MIN(i, coded)] = counts[owner[order[i]]];
+            missing -= counts[owner[order[i]]];
+            escapes += i < coded ? 0 : counts[owner[order[i]]];
+        }
+        weights[0] += (uint32_t)missing; /* they are coded as the commonest */
+        unsigned codes = coded;
+        if (tail || coded == 1) /* a table has two codes at least */
+            weights[codes++] = (uint32_t)escapes;
+        normalise(freq, weights, codes);
+        uint64_t bits = 0;
+        for (unsigned i = 0; i < codes; i++)
+            bits += (uint64_t)weights[i] * (8 * 256 - log2_of[freq[i]]);
+        bits = (bits >> 8) + escapes * bits_for(tail) + missing * MISSING_BITS + 8 * (12 + coded + tail + 2 * far);
+        if (missing <= elements / 16 && bits < best_bits) {
+            best_bits = bits;
+            best_coded = coded;
+            best_tail = tail;
+            memcpy(best_freq, freq, codes * sizeof *freq);
+        }
+    }
+    if (best_bits == UINT64_MAX)
+        return best_bits;
+    unsigned escape_freq = best_tail || best_coded == 1 ? best_freq[best_coded] : 0;
+    for (unsigned i = 0; i < best_coded + best_tail; i++) {
+        const unsigned s = order[i];
+        t->known |= UINT64_C(1) << s;
+        t->symbol[s] = owner[s];
+        t->freq[s] = (uint8_t)(i < best_coded ? best_freq[i] : 0);
+    }
+    if (escape_freq && !best_tail) { /* one symbol, and an escape that never comes */
+        const unsigned s = order[0] ^ 1;
+        t->known |= UINT64_C(1) << s;
+        t->symbol[s] = (uint16_t)(t->base + (s + ZNN_NARROW_INDICES - t->base % ZNN_NARROW_INDICES) % ZNN_NARROW_INDICES);
+    }
+    lay_out(t, escape_freq);
+    return best_bits;
+}
+
+size_t znn_narrow_table_write(const znn_narrow_table *t, uint8_t *dst)
+{
+    uint8_t *p = dst + 12, far = 0;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
+        const unsigned s = index_at(t, i);
+        if (t->known >> s & 1)
+            *p++ = t->tail_count && s == t->tail[0] ? 0 : t->freq[s];
+    }
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
+        const unsigned s = index_at(t, i);
+        if (t->known >> s & 1 && t->symbol[s] != t->base + i) {
+            znn_store16(p, t->symbol[s]);
+            p += 2;
+            far++;
+        }
+    }
+    znn_store16(dst, (uint16_t)(t->base | (unsigned)t->spread << 15));
+    dst[2] = far;
+    dst[3] = t->tail_count ? t->freq[t->tail[0]] : 0;
+    znn_store64(dst + 4, t->known);
+    return (size_t)(p - dst);
+}
+
+size_t znn_narrow_table_read(znn_narrow_table *t, unsigned symbol_bits, const uint8_t *src, size_t size)
+{
+    if (size < 12)
+        return 0;
+    memset(t, 0, sizeof *t);
+    const unsigned symbols = 1u << symbol_bits, far = src[2], escape_freq = src[3];
+    t->base = znn_load16(src) & 0x7fff;
+    t->spread = znn_load16(src) >> 15;
+    t->known = znn_load64(src + 4);
+    const unsigned count = (unsigned)__builtin_popcountll(t->known);
+    if (t->base >= symbols || size < 12 + count + 2 * (size_t)far)
+        return 0;
+    const uint8_t *p = src + 12;
+    unsigned sum = escape_freq, tails = 0;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
+        const unsigned s = index_at(t, i);
+        if (!(t->known >> s & 1))
+            continue;
+        t->symbol[s] = (uint16_t)(t->base + i);
+        t->freq[s] = *p++;
+        sum += t->freq[s];
+        tails += t->freq[s] == 0;
+    }
+    if (sum != SLOTS || (escape_freq != 0) != (tails != 0))
+        return 0;
+    for (unsigned i = 0; i < far; i++, p += 2) {
+        const unsigned symbol = znn_load16(p), s = symbol % ZNN_NARROW_INDICES;
+        if (!(t->known >> s & 1))
+            return 0;
+        t->symbol[s] = (uint16_t)symbol;
+    }
+    for (unsigned s = 0; s < ZNN_NARROW_INDICES; s++)
+        if (t->symbol[s] >= symbols)
+            return 0;
+    lay_out(t, escape_freq);
+    return (size_t)(p - src);
+}
