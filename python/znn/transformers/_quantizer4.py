@@ -1,0 +1,70 @@
+"""Loading with Transformers 4.57: the quantizer makes each parameter from the stored tensor, name by name.
+
+This version tells a quantizer neither the files nor the stored names. What a tensor was is taken from the model that it
+is loaded into, and from its frame.
+"""
+
+import torch
+import transformers.quantizers.quantizers_utils as utils
+from transformers.quantizers.base import HfQuantizer
+
+import znn
+
+from .. import _models
+from ._tensors import decompressed, frame_dtype
+
+
+class ZnnQuantizer(HfQuantizer):
+    def __init__(self, quantization_config, **kwargs):
+        super().__init__(quantization_config, **kwargs)
+        self.expected = set()
+
+    def is_serializable(self, safe_serialization=None):
+        return True
+
+    @property
+    def is_trainable(self):
+        return True
+
+    def update_tp_plan(self, config):
+        # The first hook that sees the configuration; too late in this version to take the words out.
+        if getattr(config, "transformers_weights", None) == _models.HINT:
+            raise ValueError("this model was compressed for Transformers 5; for Transformers 4, compress it with hint=False")
+        return config
+
+    def validate_environment(self, *args, device_map=None, **kwargs):
+        if isinstance(device_map, dict) and "disk" in device_map.values():
+            raise NotImplementedError("with Transformers 4, a model compressed by znn cannot be offloaded to disk")
+
+    def get_accelerator_warm_up_factor(self):
+        return 2  # what a plain model of 16-bit weights takes
+
+    def update_expected_keys(self, model, expected_keys, loaded_keys):
+        self.expected = set(expected_keys) & set(loaded_keys)
+        return expected_keys
+
+    def param_needs_quantization(self, model, param_name, **kwargs):
+        return True
+
+    def create_quantized_param(self, model, param_value, param_name, target_device, **kwargs):
+        if "device_mesh" in kwargs:
+            raise NotImplementedError("a model compressed by znn cannot be loaded by a tensor-parallel plan")
+        module, name = utils.get_module_from_name(model, param_name)
+        old = getattr(module, name)
+        tensor = param_value
+        if tensor.dtype == torch.uint8 and tensor.ndim == 1 and znn.is_frame(tensor.cpu()):
+            tensor = decompressed(tensor, param_name, frame_dtype(tensor.cpu(), old.dtype), tuple(old.shape))
+            if tensor.is_floating_point() and tensor.dtype != torch.float8_e4m3fn:
+                tensor = tensor.to(old.dtype)
+        self.expected.discard(param_name)
+        module.load_state_dict({name: tensor.to(target_device)}, strict=False, assign=True)
+
+    def _process_model_before_weight_loading(self, model, **kwargs):
+        return model
+
+    def _process_model_after_weight_loading(self, model, **kwargs):
+        if self.expected:
+            raise ValueError("with Transformers 4, a model compressed by znn cannot be loaded with ignore_mismatched_sizes: "
+                             f"{min(self.expected)!r} was not read")
+        self.remove_quantization_config(model)
+        return model
