@@ -42,6 +42,13 @@ class Numpy:
         """An array over memory that is there."""
         return self._numpy.frombuffer(buffer, self._dtype(code), math.prod(shape), offset).reshape(shape)
 
+    def part(self, array, index):
+        """array[index], in memory of its own order, so that it does not keep more than itself alive."""
+        result = array[index]
+        if isinstance(result, self._numpy.ndarray) and not result.flags.c_contiguous:
+            return self._numpy.ascontiguousarray(result)
+        return result
+
     def finish(self, array):
         return array
 
@@ -77,6 +84,9 @@ class Torch:
         if count == 0:
             return self._torch.empty(shape, dtype=dtype)
         return self._torch.frombuffer(buffer, dtype=dtype, count=count, offset=offset).reshape(shape)
+
+    def part(self, tensor, index):
+        return tensor[index].contiguous()
 
     def finish(self, tensor):
         return tensor if self._device.type == "cpu" else tensor.to(self._device)

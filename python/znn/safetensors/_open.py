@@ -43,8 +43,9 @@ class _Source:
         """The elements of that shape from byte `begin` of the tensor on."""
         if self.memory is not None and not tensor.is_compressed:
             return self.framework.over(self.memory, tensor.stored_offset + begin, tensor.dtype, shape)
-        result, buffer = self.framework.empty(tensor.dtype, shape)
         with naming(self.filename):
+            self.core.check(tensor.index)  # before memory is taken for what the header claims
+            result, buffer = self.framework.empty(tensor.dtype, shape)
             self.core.read_into(tensor.index, buffer, begin)
         return result
 
@@ -114,7 +115,8 @@ class _Slice:
         for n in tensor.shape:
             elements *= n
         begin = skipped * (tensor.size // elements) if elements else 0
-        return self._source.framework.finish(self._source.read(tensor, shape, begin)[rest])
+        framework = self._source.framework
+        return framework.finish(framework.part(self._source.read(tensor, shape, begin), rest))
 
 
 class safe_open:
