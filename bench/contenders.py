@@ -23,9 +23,8 @@ def address(array):
 
 
 class Contender:
-    one_copy = False    # slow: measured on one copy of the file
-    note = ""           # what a reader must know about how it is measured
-    allocates = True    # its results are new objects, to be told from its working memory
+    one_copy = False                  # True: cannot work on several
+    new_packed = new_restored = True  # whether its results are new objects, to be told from its working memory
 
     def __init__(self, item, threads):
         """item: "path", "dtype" and "znn_dtype" of the input."""
@@ -99,7 +98,7 @@ class Shared(Contender):
 
 
 class Memcpy(Shared):
-    allocates = False
+    new_packed = new_restored = False
     version = "the C library's"
 
     def load(self, src, size):
@@ -169,7 +168,7 @@ class Library:
 
 
 class Znn(Contender):
-    allocates = False
+    new_packed = new_restored = False
 
     def __init__(self, item, threads, library, level):
         super().__init__(item, threads)
@@ -200,7 +199,7 @@ class Znn(Contender):
 
 
 class ZipNN(Contender):
-    note = "changes its input in place: given a copy made outside the timed part"
+    """Changes its input in place: it is given a copy, made outside the timed part."""
     DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f8_e4m3": "float8_e4m3fn"}
 
     def __init__(self, item, threads):
@@ -271,7 +270,7 @@ class Snappy(Shared):
 
 
 class Blosc2(Contender):
-    allocates = False
+    new_restored = False
 
     def __init__(self, item, threads):
         super().__init__(item, threads)
@@ -297,8 +296,7 @@ class Blosc2(Contender):
 class Lmz(Contender):
     """Works on files only: these lie in memory, in /dev/shm."""
     one_copy = True
-    allocates = False
-    note = "files in memory (/dev/shm), their reading and writing included; one copy"
+    new_packed = new_restored = False
     SAFETENSORS = {"bf16": "BF16", "f16": "F16", "f32": "F32", "f8_e4m3": "F8_E4M3"}
 
     def __init__(self, item, threads):
@@ -342,8 +340,6 @@ class Lmz(Contender):
 
 
 class Z4ai(Contender):
-    one_copy = True
-    note = "one copy"
     DTYPES = {"bf16": "bf16", "f16": "fp16", "f32": "fp32", "f8_e4m3": "fp8_e4m3"}
 
     def __init__(self, item, threads):
