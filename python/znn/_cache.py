@@ -98,7 +98,7 @@ class CachedModel:
             raise FileNotFoundError(f"{name}: not in the cache at {self.cache}")
 
     def snapshots(self):
-        return sorted(path for path in self.tree.iterdir() if path.is_dir())
+        return sorted(path for path in self.tree.glob("*") if path.is_dir())
 
     # ---- Locks ----
 

@@ -28,9 +28,10 @@ METHOD = "znn"
 MANIFEST = "znn.json"
 CONFIG = "config.json"
 
-# Transformers 5 takes a model's weights from the file that config.json names as transformers_weights, and shows the name
-# if there is no such file. With znn imported, the name is dropped before it is used. Transformers 4 is not able to do so.
-HINT = "WEIGHTS COMPRESSED BY ZNN - pip install 'znn[hf]' and import znn.transformers before loading.safetensors"
+# Transformers takes a model's weights from the file that config.json names as transformers_weights, and raises ValueError
+# with the name if no file of weights could be called so. Transformers 5 lets a quantizer drop the name before that.
+HINT = ("compressed by znn; to load it: pip install 'znn[hf]' 'transformers>=5', and import znn.transformers before "
+        "from_pretrained")
 
 _ABOUT = ("The weights are compressed by znn. To load them: pip install 'znn[hf]', then import znn.transformers before "
           "from_pretrained. To restore the original files: znn.transformers.decompress_model.")
@@ -145,32 +146,33 @@ def read_manifest(folder):
     return files
 
 
-def _opened(path, threads=1):
+def opened(path, threads=1):
     """The file as the library sees it; its tensors are (name, dtype, shape, size, stored offset, stored size, place)."""
     with open(path, "rb") as file, naming(path):
         return _core.Safetensors(file.fileno(), 3, threads, True)
 
 
 def compressed_tensors(path):
-    """{name: (dtype, shape) before compression} of a file's compressed tensors; empty for a plain safetensors file."""
-    return {name: (dtype, shape) for name, dtype, shape, size, _, stored, _ in _opened(path).tensors() if stored < size}
+    """{name: (dtype, shape, bytes) before compression} of a file's compressed tensors; none in a plain safetensors file."""
+    return {name: (dtype, shape, size) for name, dtype, shape, size, _, stored, _ in opened(path).tensors()
+            if stored < size}
 
 
 def _stored_size(path):
-    return sum(tensor[5] for tensor in _opened(path).tensors())
+    return sum(tensor[5] for tensor in opened(path).tensors())
 
 
 def _restored_digest(path, threads):
     """SHA-256 of the file that a compressed one decompresses to, without writing it."""
-    opened = _opened(path, threads)
-    digest = hashlib.sha256(len(opened.header()).to_bytes(8, "little"))
-    digest.update(opened.header())
+    weights = opened(path, threads)
+    digest = hashlib.sha256(len(weights.header()).to_bytes(8, "little"))
+    digest.update(weights.header())
     room = memoryview(bytearray(16 * _BLOCK))
     with naming(path):
-        for index, (_, _, _, size, _, _, _) in enumerate(opened.tensors()):
+        for index, (_, _, _, size, _, _, _) in enumerate(weights.tensors()):
             for offset in range(0, size, len(room)):
                 piece = room[:min(len(room), size - offset)]
-                opened.read_into(index, piece, offset)
+                weights.read_into(index, piece, offset)
                 digest.update(piece)
     return digest.hexdigest()
 

@@ -10,7 +10,6 @@ from transformers.quantizers.base import HfQuantizer
 
 import znn
 
-from .. import _models
 from ._tensors import decompressed, frame_dtype
 
 
@@ -25,12 +24,6 @@ class ZnnQuantizer(HfQuantizer):
     @property
     def is_trainable(self):
         return True
-
-    def update_tp_plan(self, config):
-        # The first hook that sees the configuration; too late in this version to take the words out.
-        if getattr(config, "transformers_weights", None) == _models.HINT:
-            raise ValueError("this model was compressed for Transformers 5; for Transformers 4, compress it with hint=False")
-        return config
 
     def validate_environment(self, *args, device_map=None, **kwargs):
         if isinstance(device_map, dict) and "disk" in device_map.values():

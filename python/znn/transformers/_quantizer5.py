@@ -7,6 +7,10 @@ model, and lets the converter make parameters of them. A compressed tensor is st
 - one more, which comes last and takes every name as it is, decompresses all the others.
 """
 
+import collections
+import concurrent.futures
+import os
+
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 from transformers.quantizers.base import HfQuantizer
 
@@ -23,47 +27,100 @@ class _AsItIs(ConversionOps):
         return self
 
 
-class _Table(dict):
-    """{tensor name: what it was before compression}. Shared by all converters, which Transformers copies deeply."""
+# Bytes that may be decompressed before the loader asks for them. It asks in the order of the names.
+_AHEAD = 256 << 20
+
+
+class _Checkpoint:
+    """The compressed tensors of one from_pretrained, decompressed by a few threads a little ahead of the loader.
+
+    Shared by all converters, which Transformers copies deeply.
+    """
+
+    def __init__(self):
+        self.entries = {}  # {stored name: (dtype, shape, bytes) before compression}
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.workers = min(self.cores, 8)
+        self.pool = None
+        self.waiting = collections.deque()  # jobs that no thread has been asked to do
+        self.ahead = 0
 
     def __deepcopy__(self, memo):
         return self
 
+    def add(self, read, name, dtype):
+        job = _Job(read, name, self.entries.get(name), dtype)
+        self.waiting.append(job)
+        return job
+
+    def _start(self):
+        job = self.waiting.popleft()
+        if job.future is None:
+            self.pool = self.pool or concurrent.futures.ThreadPoolExecutor(self.workers, "znn")
+            job.future = self.pool.submit(job.run, self.cores // self.workers)
+            self.ahead += job.size
+
+    def take(self, jobs):
+        """The tensors of the jobs."""
+        while self.waiting and (self.ahead < _AHEAD or any(job.future is None for job in jobs)):
+            self._start()
+        tensors = []
+        for job in jobs:
+            tensors.append(job.future.result())
+            self.ahead -= job.size
+            job.future = None
+        return tensors
+
+    def close(self):
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.pool = None
+
+
+class _Job:
+    """One stored tensor. read: a future of it, or a function that reads it."""
+
+    def __init__(self, read, name, entry, dtype):
+        self.read, self.name, self.entry, self.dtype = read, name, entry, dtype
+        self.size = entry[2] if entry else 0
+        self.future = None
+
+    def run(self, threads):
+        stored = self.read() if callable(self.read) else self.read.result()
+        self.read = None
+        return restore(stored, self.name, self.entry, self.dtype, threads)
+
 
 class _Decompressing(WeightConverter):
-    """A model's converter that takes compressed tensors. `table` is set by the quantizer; PEFT makes ones without."""
+    """A model's converter that takes compressed tensors. PEFT makes some of its own, with no checkpoint."""
 
-    __slots__ = ("original", "pending_dtype", "sources", "table")
+    __slots__ = ("checkpoint", "original", "pending_dtype")
 
     def __init__(self, source_patterns, target_patterns, operations, force_cpu=True):
         # force_cpu: compressed bytes are of no use on the device; what they decompress to is moved there.
         super().__init__(source_patterns, target_patterns, operations, force_cpu=force_cpu)
-        self.original = None
-        self.pending_dtype = None
-        self.sources = {}
-        self.table = None
+        self.checkpoint = self.original = self.pending_dtype = None
 
     @classmethod
-    def of(cls, original, table):
+    def of(cls, original, checkpoint):
         made = cls(list(original._original_source_patterns), list(original._original_target_patterns),
                    original.operations)
         made.scope_prefix, made.base_model_prefix = original.scope_prefix, original.base_model_prefix
-        made.original, made.table = original, table
+        made.original, made.checkpoint = original, checkpoint
         return made
 
     def add_tensor(self, target_key, source_key, source_pattern, future):
-        # Tensors of a merge are collected in the order of their names: what belongs to each is kept beside it.
-        self.sources.setdefault(source_pattern, []).append((source_key, self.pending_dtype))
+        if self.checkpoint is not None:
+            future = self.checkpoint.add(future, source_key, self.pending_dtype)
         super().add_tensor(target_key, source_key, source_pattern, future)
 
     def materialize_tensors(self):
-        collected = super().materialize_tensors()
-        if self.table is None:
-            return collected
-        for pattern, tensors in collected.items():
-            for i, (name, dtype) in enumerate(self.sources.pop(pattern)):
-                tensors[i] = restore(tensors[i], name, self.table.get(name), dtype)
-        return collected
+        if self.checkpoint is None:
+            return super().materialize_tensors()
+        collected = dict(self.collected_tensors)
+        self.collected_tensors.clear()
+        tensors = iter(self.checkpoint.take([job for jobs in collected.values() for job in jobs]))
+        return {pattern: [next(tensors) for _ in jobs] for pattern, jobs in collected.items()}
 
     def reverse_transform(self):
         # What save_pretrained undoes is the merge alone.
@@ -76,9 +133,9 @@ class _EveryOther(_Decompressing):
     __slots__ = ()
     PATTERN = r"\Aznn(?#takes what no other converter took)\Z"
 
-    def __init__(self, table):
+    def __init__(self, checkpoint):
         super().__init__(self.PATTERN, "znn", [_AsItIs()])
-        self.table = table
+        self.checkpoint = checkpoint
 
     def rename_source_key(self, source_key):
         return source_key, self.source_patterns[0]
@@ -105,7 +162,7 @@ class _Restore(ConversionOps):
 class ZnnQuantizer(HfQuantizer):
     def __init__(self, quantization_config, **kwargs):
         super().__init__(quantization_config, **kwargs)
-        self.table = _Table()
+        self.checkpoint = _Checkpoint()
 
     def is_serializable(self):
         return True
@@ -126,22 +183,26 @@ class ZnnQuantizer(HfQuantizer):
                                       "read parts of the stored tensors; decompress it first (znn.transformers.decompress_model)")
         for path in checkpoint_files or ():
             if str(path).endswith(".safetensors"):
-                self.table.update(_models.compressed_tensors(path))
+                self.checkpoint.entries.update(_models.compressed_tensors(path))
 
     def update_weight_conversions(self, weight_conversions, model):
-        converted = [_Decompressing.of(entry, self.table) if isinstance(entry, WeightConverter) else entry
+        converted = [_Decompressing.of(entry, self.checkpoint) if isinstance(entry, WeightConverter) else entry
                      for entry in weight_conversions]
-        return [*converted, _EveryOther(self.table)]
+        return [*converted, _EveryOther(self.checkpoint)]
+
+    def _process_model_after_weight_loading(self, model, **kwargs):
+        self.checkpoint.close()
+        return model
 
     def get_new_dtype(self, converter, param, dtype):
         """Called for each stored tensor before it is read, with the dtype that its parameter shall have."""
         if isinstance(converter, _Decompressing):
-            if converter.table is None:
+            if converter.checkpoint is None:
                 return dtype
             converter.pending_dtype = dtype
             return None  # the bytes as they are stored; restore() casts
         name = converter._original_source_patterns[0]
-        if isinstance(converter, WeightRenaming) and name in self.table:
-            converter.quantization_operation = _Restore(name, self.table[name], dtype)
+        if isinstance(converter, WeightRenaming) and name in self.checkpoint.entries:
+            converter.quantization_operation = _Restore(name, self.checkpoint.entries[name], dtype)
             return None
         return dtype

@@ -28,7 +28,7 @@ def frame_dtype(frame, otherwise):
     return _OF_FRAMES.get(int(frame[first + 1]) if frame.numel() > first + 1 else 0, otherwise)
 
 
-def decompressed(stored, name, dtype, shape):
+def decompressed(stored, name, dtype, shape, threads=0):
     """The tensor in a frame.
 
     stored: its bytes, a tensor of uint8 on any device. dtype: torch's. Returns a CPU tensor.
@@ -41,21 +41,21 @@ def decompressed(stored, name, dtype, shape):
         if size != out.nbytes:
             raise znn.ZnnError(f"its frame holds {size} bytes, its shape needs {out.nbytes}")
         if size:
-            znn.decompress(frame, out=out.reshape(-1).view(torch.uint8), threads=0 if size >= _WORTH_THREADS else 1)
+            znn.decompress(frame, out=out.reshape(-1).view(torch.uint8), threads=threads if size >= _WORTH_THREADS else 1)
     except znn.ZnnError as error:
         raise znn.ZnnError(f"tensor {name!r}: {error}") from error
     return out
 
 
-def restore(stored, name, entry, dtype):
+def restore(stored, name, entry, dtype, threads=0):
     """What Transformers would have read from the model before compression.
 
-    entry: its dtype and shape then; None if it was stored as it is. dtype: the parameter's torch dtype, None to keep.
+    entry: its dtype, shape and bytes then; None if it was stored as it is. dtype: the parameter's torch dtype, None to keep.
     """
     tensor = stored
     if entry is not None:
-        spelled, shape = entry
+        spelled, shape, _ = entry
         if spelled not in _DTYPES:
             raise znn.ZnnError(f"tensor {name!r}: PyTorch has no {spelled}")
-        tensor = decompressed(stored, name, getattr(torch, _DTYPES[spelled]), shape)
+        tensor = decompressed(stored, name, getattr(torch, _DTYPES[spelled]), shape, threads)
     return tensor if dtype is None else tensor.to(dtype)
