@@ -3,19 +3,41 @@
     frame = znn.compress(array)             # bytes, numpy, torch; never changed
     data = znn.decompress(frame)            # the same bytes
     znn.decompress(frame, out=other_array)  # into memory that is there
+    with znn.open("weights.znn") as file:   # as gzip.open
+        file.read()
 
 znn.safetensors reads and writes compressed .safetensors files.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
+
 from . import _core
 from ._buffers import as_buffer, as_writable, check, dtype_code
 from ._core import ZnnError
+from ._files import ZnnFile, open
+from ._streams import ZnnCompressor, ZnnDecompressor
+
+if TYPE_CHECKING:
+    from ._buffers import Data, DType
 
 __version__ = _core.version
-__all__ = ["ZnnError", "__version__", "compress", "content_size", "decompress", "is_frame"]
+__all__ = [
+    "ZnnCompressor",
+    "ZnnDecompressor",
+    "ZnnError",
+    "ZnnFile",
+    "__version__",
+    "compress",
+    "content_size",
+    "decompress",
+    "is_frame",
+    "open",
+]
 
 
-def compress(data, dtype=None, level=3, threads=1, checksum=True):
+def compress(data: Data, dtype: DType = None, level: int = 3, threads: int = 1, checksum: bool = True) -> bytes:
     """Compress a buffer into one znn frame.
 
     data: bytes, or any contiguous buffer, numpy array or torch CPU tensor, of any shape. It is read in place and never
@@ -35,7 +57,11 @@ def compress(data, dtype=None, level=3, threads=1, checksum=True):
     return _core.compress(buffer, code, level, threads, bool(checksum))
 
 
-def decompress(data, out=None, threads=1, checksum=True):
+@overload
+def decompress(data: Data, out: None = None, threads: int = 1, checksum: bool = True) -> bytes: ...
+@overload
+def decompress(data: Data, out: Data, threads: int = 1, checksum: bool = True) -> int: ...
+def decompress(data: Data, out: Data | None = None, threads: int = 1, checksum: bool = True) -> bytes | int:
     """Decompress the frames in a buffer.
 
     data: one znn frame or several, one after another; any contiguous buffer.
@@ -55,11 +81,11 @@ def decompress(data, out=None, threads=1, checksum=True):
     return _core.decompress_into(buffer, as_writable(out), threads, bool(checksum))
 
 
-def content_size(data):
+def content_size(data: Data) -> int:
     """Bytes that the frames in a buffer decompress to, found without decompressing. Raises ZnnError as decompress."""
     return _core.content_size(as_buffer(data)[0])
 
 
-def is_frame(data):
+def is_frame(data: Data) -> bool:
     """True if the first bytes of a buffer are those of a znn frame."""
     return _core.is_frame(as_buffer(data)[0])
