@@ -36,6 +36,8 @@ HINT = ("compressed by znn; to load it: pip install 'znn[hf]' 'transformers>=5',
 _ABOUT = ("The weights are compressed by znn. To load them: pip install 'znn[hf]', then import znn.transformers before "
           "from_pretrained. To restore the original files: znn.transformers.decompress_model.")
 
+_FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
 _SINGLE = re.compile(r"model(\.[\w-]+)?\.safetensors")
 _INDEX = re.compile(r"model\.safetensors\.index(\.[\w-]+)?\.json")
 _BLOCK = 1 << 20
@@ -177,6 +179,14 @@ def _restored_digest(path, threads):
     return digest.hexdigest()
 
 
+def _dtype_found(path):
+    """The dtype that Transformers finds in a plain file where config.json has none: that of the first float by name."""
+    for _, dtype, *_ in sorted(opened(path).tensors()):
+        if dtype in _FLOATS:
+            return _FLOATS[dtype]
+    return None
+
+
 def _has_transformers4():
     try:
         return importlib.metadata.version("transformers").startswith("4.")
@@ -211,6 +221,9 @@ def compress_into(folder, out, *, level=3, threads=0, hint=None, advance=None, d
 
     config = json.loads(_text_of(records[CONFIG]))
     config["quantization_config"] = {"quant_method": METHOD, "version": 1, "about": _ABOUT}
+    found = _dtype_found(folder / weights[0])
+    if found and config.get("dtype") is None and config.get("torch_dtype") is None:
+        config["dtype"] = found  # since what is stored is bytes, the loader could not find it any longer
     if not _has_transformers4() if hint is None else hint:
         config["transformers_weights"] = HINT
     (out / CONFIG).write_bytes(_json_bytes(config))

@@ -16,7 +16,8 @@ from ._tensors import decompressed, frame_dtype
 class ZnnQuantizer(HfQuantizer):
     def __init__(self, quantization_config, **kwargs):
         super().__init__(quantization_config, **kwargs)
-        self.expected = set()
+        self.expected = None  # names of stored tensors that the model has, and that are still to be read
+        self.reading = False
 
     def is_serializable(self, safe_serialization=None):
         return True
@@ -33,7 +34,10 @@ class ZnnQuantizer(HfQuantizer):
         return 2  # what a plain model of 16-bit weights takes
 
     def update_expected_keys(self, model, expected_keys, loaded_keys):
-        self.expected = set(expected_keys) & set(loaded_keys)
+        # Called twice. In between, with ignore_mismatched_sizes, what is compressed is taken to be of another size.
+        self.reading = self.expected is not None
+        if not self.reading:
+            self.expected = set(expected_keys) & set(loaded_keys)
         return expected_keys
 
     def param_needs_quantization(self, model, param_name, **kwargs):
@@ -49,7 +53,8 @@ class ZnnQuantizer(HfQuantizer):
             tensor = decompressed(tensor, param_name, frame_dtype(tensor.cpu(), old.dtype), tuple(old.shape))
             if tensor.is_floating_point() and tensor.dtype != torch.float8_e4m3fn:
                 tensor = tensor.to(old.dtype)
-        self.expected.discard(param_name)
+        if self.reading:
+            self.expected.discard(param_name)
         module.load_state_dict({name: tensor.to(target_device)}, strict=False, assign=True)
 
     def _process_model_before_weight_loading(self, model, **kwargs):
