@@ -59,8 +59,8 @@ def main():
             break
     passed = max(found) >= wanted
     tries = ", ".join(f"{value:.2f}" for value in found)
-    print(f"guard: {'ok' if passed else 'FAILED'}: BF16 decompression is {max(found):.2f} of memcpy, {wanted:.2f} wanted "
-          f"with {znn.isa} (tries: {tries}; size {100 * znn.packed_size() / src.size:.2f} %)")
+    print(f"guard: {'ok' if passed else 'FAILED'}: BF16 decompression is {max(found):.2f} of memcpy, "
+          f"{wanted:.2f} wanted with {znn.isa} (tries: {tries}; size {100 * znn.packed_size() / src.size:.2f} %)")
     return 0 if passed else 1
 
 

@@ -7,6 +7,19 @@ MODEL_GB, DISK_GB_S = 16, 1.0
 LOADERS = ["znn-1", "znn", "znn-9", "zipnn", "zstd-3", "blosc2", "lmz", "z4ai"]
 SIZES = ["zstd-3", "blosc2", "zipnn", "lmz", "z4ai", "znn-1", "znn", "znn-9"]
 
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench` from one run; not edited by hand. Size is compressed size as % of the original, lower is better.
+"""
+
+LOADING = """\
+Computed from the BF16 figures above, not measured: reading takes the size on the disk divided by the disk's speed,
+decoding the model's size divided by the decompression speed. *One after the other* adds the two; *overlapped* decodes
+what has arrived while the rest is read, and takes the longer of the two. Plain weights are taken to need nothing but
+the reading.
+"""
+
 METHOD = """\
 Each contender ran in a process of its own, on as many copies of the file as make {buffer} MB or more, every copy
 compressed by itself. In that same process memcpy of the same buffer took turns with it; *of memcpy* is the ratio of the
@@ -22,7 +35,7 @@ each round.
 
 What the contenders were given:
 - znn: `znn_compress` and `znn_decompress` of libznn.so, checksums on, as always by default. It was told the dtype of
-  raw numbers, and nothing about files.
+  raw numbers, and nothing about files; the other contenders that take a dtype were told that of files too.
 - zipnn changes its input in place: it was handed a copy, made outside the timed part. Told the dtype.
 - zstd, lz4, snappy: each copy in two halves, for one thread and for two alike; two threads share the halves.
 - blosc2: shuffle and zstd at its level 1, item size told.
@@ -51,8 +64,9 @@ def line(result):
     """One line of progress."""
     if "absent" in result:
         return f"{result['label']:8} absent: {result['absent']}"
-    return (f"{result['label']:8} {result['size_percent']:6.2f} %  compress {number(result['compress_mb_s'], '6.0f'):>6}"
-            f"  decompress {result['decompress_mb_s']:6.0f} MB/s, {of_memcpy(result):.2f} of memcpy")
+    return (f"{result['label']:8} {result['size_percent']:6.2f} %  "
+            f"compress {number(result['compress_mb_s'], '6.0f'):>6}  "
+            f"decompress {result['decompress_mb_s']:6.0f} MB/s, {of_memcpy(result):.2f} of memcpy")
 
 
 def select(run, **wanted):
@@ -124,8 +138,8 @@ def load_table(run):
         if not one:
             continue
         read, decode = load_seconds(one["size_percent"], one["decompress_mb_s"])
-        row = [bold(one["label"], name.startswith("znn")), f"{MODEL_GB * one['size_percent'] / 100:.2f}", f"{read:.1f}",
-               f"{decode:.1f}", f"{read + decode:.1f}", f"{max(read, decode):.1f}"]
+        row = [bold(one["label"], name.startswith("znn")), f"{read * DISK_GB_S:.2f}", f"{read:.1f}", f"{decode:.1f}",
+               f"{read + decode:.1f}", f"{max(read, decode):.1f}"]
         if two:
             decode = load_seconds(two["size_percent"], two["decompress_mb_s"])[1]
             row += [f"{decode:.1f}", f"{max(read, decode):.1f}"]
@@ -168,10 +182,9 @@ def document(run):
     absent = {}
     for r in run["results"]:
         if "absent" in r:
-            absent.setdefault((r["label"], r["absent"]), []).append(f"{r['input']}, {r['threads']} threads, {r['path']}")
+            absent.setdefault((r["label"], r["absent"]), []).append(f"{r['input']}, {r['path']}, -T{r['threads']}")
 
-    out = ["# Benchmarks\n", "Written by `make bench` from one run; not edited by hand. Size is compressed size as % of "
-           "the original, lower is better.\n"]
+    out = [INTRODUCTION]
     if run["quick"]:
         out.append("**A quick trial of the script on small buffers: its speeds mean nothing.**\n")
     out.append("## The machine\n")
@@ -210,10 +223,7 @@ def document(run):
                if r["contender"].startswith("znn")]
     out.append(speed_table(run, by_path, lambda r: f"{r['label']}, {r['path']}"))
     out.append(f"## To load a model of {MODEL_GB} GB in BF16 from a disk of {DISK_GB_S:g} GB/s\n")
-    out.append("Computed from the BF16 figures above, not measured: reading takes the size on the disk divided by the "
-               "disk's speed, decoding the model's size divided by the decompression speed. *One after the other* adds "
-               "the two; *overlapped* decodes what has arrived while the rest is read, and takes the longer of the two. "
-               "Plain weights are taken to need nothing but the reading.\n")
+    out.append(LOADING)
     out.append(load_table(run))
     return "\n".join(out)
 
@@ -233,10 +243,9 @@ def readme_block(run):
                      number(r["compress_mb_s"], ".0f"), f"{r['decompress_mb_s']:.0f}", bold(f"{of_memcpy(r):.2f}", znn),
                      bold(f"{load:.1f}", znn)])
     return (f"Size, % of the original:\n\n{size_table(run)}\nSpeed, in memory:\n\n{table(head, rows)}\n"
-            f"*Load* is the time to have a model of {MODEL_GB} GB in memory from a disk of {DISK_GB_S:g} GB/s, computed: "
-            f"decoding overlaps reading, and the slower of the two counts.\n"
-            f"Measured on {machine_line(run)}. [docs/BENCHMARKS.md](docs/BENCHMARKS.md) has the rest, "
-            f"and how it was measured.\n")
+            f"*Load* is the time to have a model of {MODEL_GB} GB in memory from a disk of {DISK_GB_S:g} GB/s, "
+            f"computed:\ndecoding overlaps reading, and the slower of the two counts. Measured on {machine_line(run)}.\n"
+            f"[docs/BENCHMARKS.md](docs/BENCHMARKS.md) has the rest, and how it was measured.\n")
 
 
 def update_readme(path, run):

@@ -26,6 +26,7 @@ QUICK_BUFFER = 8_000_000
 SECONDS = 1.5            # of rounds, for each contender
 QUICK_SECONDS = 0.05
 TIMEOUT = 90             # for one contender on one input
+MEMORY = Path("/dev/shm")
 PATHS = ["scalar", "neon", "avx2", "avx512"]
 ISA = "import sys; sys.path.insert(0, sys.argv[1]); from contenders import Library; " \
       "print(Library(sys.argv[2]).isa())"
@@ -68,8 +69,9 @@ def run_case(case, paths_of_inputs, library, quick, uninstalled):
         "buffer": QUICK_BUFFER if quick else BUFFER, "limit": QUICK_BUFFER if quick else None,
         "item": {"path": str(paths_of_inputs[item.key]), "dtype": item.dtype, "znn_dtype": item.znn_dtype},
     }
-    env = dict(machine.same_memory_for_all(), ZNN_ISA=isa)
-    with tempfile.TemporaryDirectory(prefix="znn-bench-") as folder:
+    # In memory, for the contender that works on files; removed even if that one crashes.
+    with tempfile.TemporaryDirectory(prefix="znn-bench-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        env = dict(machine.same_memory_for_all(), ZNN_ISA=isa, TMPDIR=folder)
         spec_path, result_path = Path(folder) / "spec.json", Path(folder) / "result.json"
         spec_path.write_text(json.dumps(spec))
         try:
