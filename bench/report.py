@@ -244,7 +244,8 @@ def readme_block(run):
                      bold(f"{load:.1f}", znn)])
     return (f"Size, % of the original:\n\n{size_table(run)}\nSpeed, in memory:\n\n{table(head, rows)}\n"
             f"*Load* is the time to have a model of {MODEL_GB} GB in memory from a disk of {DISK_GB_S:g} GB/s, "
-            f"computed:\ndecoding overlaps reading, and the slower of the two counts. Measured on {machine_line(run)}.\n"
+            f"computed:\ndecoding overlaps reading, and the slower of the two counts.\n"
+            f"Measured on {machine_line(run)}.\n"
             f"[docs/BENCHMARKS.md](docs/BENCHMARKS.md) has the rest, and how it was measured.\n")
 
 
