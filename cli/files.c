@@ -115,13 +115,6 @@ static char *target_name(const cli_options *o, const char *name)
     return target;
 }
 
-static znn_options one_thread_reader(const cli_options *o)
-{
-    znn_options options = o->codec;
-    options.threads = 1;
-    return options;
-}
-
 /* Nothing may be written for a bad file: its structure is looked at first, as
  * far as that can be done without decoding. */
 static bool check_structure(const cli_options *o, source_file *source, uint64_t *content_size)
@@ -129,14 +122,9 @@ static bool check_structure(const cli_options *o, source_file *source, uint64_t 
     *content_size = 0;
     if (source->size == UINT64_MAX)
         return true;
-    znn_options options = one_thread_reader(o);
-    znn_reader *reader;
-    znn_status status = znn_reader_open_fn(&reader, read_at, &source->fd, source->size, &options);
-    if (status == ZNN_OK) {
-        *content_size = znn_reader_size(reader);
-        znn_reader_free(reader);
+    znn_status status = znn_content_size_fn(read_at, &source->fd, source->size, &o->codec, content_size);
+    if (status == ZNN_OK)
         return true;
-    }
     /* The decoder can say where. */
     stream s = {.fd = source->fd, .name = source->name, .size = source->size};
     if (stream_decompress(&s, &o->codec, sink_nothing, NULL))

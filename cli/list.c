@@ -123,9 +123,9 @@ static void print_text(const listing *l)
     printf("%s: %s => %s, %.1f %% saved\n", clean, size_for_humans(i->content_size).text,
            size_for_humans(i->stored_size).text, saved_percent((double)i->content_size, (double)i->stored_size));
     free(clean);
-    printf("  format %d, %llu frame%s, %llu chunks, %s checksum%s\n\n", i->version, (unsigned long long)i->frames,
-           i->frames == 1 ? "" : "s", (unsigned long long)i->chunks, i->has_checksum ? "XXH3" : "no",
-           i->needs_base ? ", needs its base" : "");
+    printf("  format %d, %llu frame%s, %llu chunk%s, %s checksum%s\n\n", i->version, (unsigned long long)i->frames,
+           i->frames == 1 ? "" : "s", (unsigned long long)i->chunks, i->chunks == 1 ? "" : "s",
+           i->has_checksum ? "XXH3" : "no", i->needs_base ? ", needs its base" : "");
     print_titles("dtype", 8, "segments");
     for (int dtype = 0; dtype < ZNN_DTYPE_COUNT; dtype++) {
         const sum *s = &l->by_dtype[dtype];
