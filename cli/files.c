@@ -63,8 +63,7 @@ void source_close(source_file *source)
     source->fd = -1;
 }
 
-/* Remove it, unless it is no more what was read. */
-static bool source_remove(const source_file *source)
+bool source_remove(const source_file *source)
 {
     struct stat now;
     if (stat(source->name, &now) != 0 || now.st_dev != source->status.st_dev || now.st_ino != source->status.st_ino ||

@@ -18,6 +18,9 @@ typedef struct {
 bool source_open(source_file *source, const char *name, const cli_options *options);
 void source_close(source_file *source);
 
+/* Remove it, unless it is no more what was read. False after a message. */
+bool source_remove(const source_file *source);
+
 /* Compress, decompress or test; false after a message. */
 bool file_process(const cli_options *options, const char *name);
 

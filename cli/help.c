@@ -27,6 +27,8 @@ void help_print(void)
           "  -t, --test         check that files are whole and undamaged\n"
           "  -l, --list         tables of what a file holds; with --json for programs\n"
           "  -b, --benchmark    measure; with --json for programs\n"
+          "      --safetensors  make NAME.znn.safetensors of NAME.safetensors, which znn's Python\n"
+          "                     package loads and other tools can list; with -d, back; with -t, check\n"
           "\n"
           "Where to:\n"
           "  -o FILE            the result's name, for one FILE\n"

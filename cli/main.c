@@ -13,6 +13,7 @@
 #include "message.h"
 #include "options.h"
 #include "output.h"
+#include "safetensors.h"
 #include "tree.h"
 
 enum { EXIT_WELL = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -53,7 +54,7 @@ static int run(const cli_options *o)
             ok = bench_files(o, list.names, list.count) && ok;
         else
             for (size_t i = 0; i < list.count; i++)
-                ok = file_process(o, list.names[i]) && ok;
+                ok = (o->safetensors ? safetensors_process : file_process)(o, list.names[i]) && ok;
         status = ok ? EXIT_WELL : EXIT_FAILED;
     }
     tree_free(&list);

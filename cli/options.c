@@ -187,6 +187,10 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
         o->remove_source = true;
         return true;
     }
+    if (strcmp(word, "--safetensors") == 0) {
+        o->safetensors = true;
+        return true;
+    }
     if (strcmp(word, "--json") == 0) {
         o->json = true;
         return true;
@@ -243,6 +247,10 @@ static bool check(cli_options *o)
     }
     if (o->json && o->mode != MODE_LIST && o->mode != MODE_BENCHMARK) {
         message_error(NULL, "--json goes with -l or -b");
+        return false;
+    }
+    if (o->safetensors && ((!makes_files && o->mode != MODE_TEST) || o->to_stdout || o->recursive)) {
+        message_error(NULL, "--safetensors goes with compressing, -d and -t, of files given by name to files");
         return false;
     }
     if (!o->codec.checksum && (o->remove_source || o->mode == MODE_TEST)) {

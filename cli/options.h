@@ -18,6 +18,7 @@ typedef struct {
     bool recursive;
     bool remove_source;
     bool json;
+    bool safetensors; /* --safetensors */
     int verbosity;
     double bench_seconds; /* the least time that measuring takes */
     uint64_t bench_bytes; /* the least size of its buffer */
