@@ -67,7 +67,8 @@ bool source_remove(const source_file *source)
 {
     struct stat now;
     if (stat(source->name, &now) != 0 || now.st_dev != source->status.st_dev || now.st_ino != source->status.st_ino ||
-        now.st_size != source->status.st_size || now.st_mtime != source->status.st_mtime) {
+        now.st_size != source->status.st_size || now.ST_MTIME.tv_sec != source->status.ST_MTIME.tv_sec ||
+        now.ST_MTIME.tv_nsec != source->status.ST_MTIME.tv_nsec) {
         message_error(source->name, "changed meanwhile, and is kept");
         return false;
     }
