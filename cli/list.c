@@ -8,6 +8,7 @@
 #include "json.h"
 #include "message.h"
 #include "tensors.h"
+#include "zipnn.h"
 
 #define METHODS_MAX 16 /* more than znn_method has */
 
@@ -197,7 +198,13 @@ static bool list_one(const cli_options *o, const char *name, json_t *results)
         return false;
     listing l = {.name = source.name};
     bool ok = false;
-    if (!S_ISREG(source.status.st_mode)) {
+    if (S_ISREG(source.status.st_mode) && source.size != UINT64_MAX && !zipnn_recognise(&source, o)) {
+        ok = false;
+    } else if (source.zipnn) {
+        ok = zipnn_list(&source, o->json, results);
+        source_close(&source);
+        return ok;
+    } else if (!S_ISREG(source.status.st_mode)) {
         message_error(source.name, "-l needs a regular file");
     } else if (source.size == UINT64_MAX) {
         message_error(source.name, "not a znn file: it is empty");

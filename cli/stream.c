@@ -7,6 +7,7 @@
 
 #include "message.h"
 #include "progress.h"
+#include "zipnn.h"
 
 #define BUFFER_SIZE ((size_t)1 << 20)
 
@@ -71,13 +72,32 @@ static void buffers_free(buffers *b)
     free(b->out_memory);
 }
 
-static bool refill(stream *s, buffers *b)
+ptrdiff_t stream_read(stream *s, void *dst, size_t size)
 {
-    ptrdiff_t n = read_full(s->fd, b->in_memory, BUFFER_SIZE);
+    ptrdiff_t n;
+    if (s->zipnn) {
+        n = zipnn_read(s, dst, size);
+        s->position += n > 0 ? (uint64_t)n : 0;
+        return n;
+    }
+    size_t start = s->start_size < size ? s->start_size : size;
+    if (start)
+        memcpy(dst, s->start, start);
+    s->start += start;
+    s->start_size -= start;
+    n = read_full(s->fd, (char *)dst + start, size - start);
     if (n < 0) {
         message_error(s->name, "cannot read: %s", strerror(errno));
-        return false;
+        return -1;
     }
+    return (ptrdiff_t)start + n;
+}
+
+static bool refill(stream *s, buffers *b)
+{
+    ptrdiff_t n = stream_read(s, b->in_memory, BUFFER_SIZE);
+    if (n < 0)
+        return false;
     b->in.size = (size_t)n;
     b->in.pos = 0;
     b->at_end = (size_t)n < BUFFER_SIZE;

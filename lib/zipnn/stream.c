@@ -140,6 +140,11 @@ znn_status znn_zipnn_header_read(znn_zipnn_header *h, const uint8_t *src, size_t
     if (h->stored_size < h->header_size)
         return ZNN_ERROR_FORMAT;
     h->chunks = h->content_size / h->chunk + (h->content_size % h->chunk != 0);
+    /* After a second header lies what no other method puts there: snappy's bytes. */
+    if (h->method == 4 && looked >= ZNN_ZIPNN_FIXED + 2 && memcmp(src + ZNN_ZIPNN_FIXED, "ZN", 2) == 0)
+        return ZNN_ERROR_UNSUPPORTED;
+    if (h->content_size == 0 && h->stored_size != h->header_size)
+        return ZNN_ERROR_FORMAT;
     /* Tables that do not fit would be read past the end. */
     if (h->chunks > (h->stored_size - h->header_size) / ZNN_ZIPNN_TABLE_ENTRY / h->groups)
         return ZNN_ERROR_FORMAT;
