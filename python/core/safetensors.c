@@ -252,6 +252,7 @@ static int write_memory(sink *s, uint64_t offset, const void *src, size_t size)
             return ENOMEM;
         s->memory = larger;
         s->room = room;
+        core_expect_writes(larger, (size_t)room);
     }
     memcpy(s->memory + offset, src, size);
     return 0;

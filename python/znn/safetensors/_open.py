@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .._buffers import Data
 
 _BACKENDS = ("mmap", "pread")
+_LARGE = 1 << 20  # bytes
 
 
 class _Tensor:
@@ -51,7 +52,8 @@ class _Source:
         if self.memory is not None and not tensor.is_compressed:
             return self.framework.over(self.memory, tensor.stored_offset + begin, tensor.dtype, shape)
         with naming(self.filename):
-            self.core.check(tensor.index)  # before memory is taken for what the header claims
+            if tensor.size >= _LARGE:
+                self.core.check(tensor.index)  # before memory is taken for what the header claims
             result, buffer = self.framework.empty(tensor.dtype, shape)
             self.core.read_into(tensor.index, buffer, begin)
         return result
