@@ -6,7 +6,7 @@
     with znn.open("weights.znn") as file:   # as gzip.open
         file.read()
 
-znn.safetensors reads and writes compressed .safetensors files.
+znn.safetensors reads and writes compressed .safetensors files, znn.zipnn stands in for the package zipnn.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ __all__ = [
 ]
 
 
-def compress(data: Data, dtype: DType = None, level: int = 3, threads: int = 1, checksum: bool = True) -> bytes:
+_ZIPNN_CHUNK = 256 * 1024
+
+
+def compress(
+    data: Data, dtype: DType = None, level: int = 3, threads: int = 1, checksum: bool = True, format: str = "znn"
+) -> bytes:
     """Compress a buffer into one znn frame.
 
     data: bytes, or any contiguous buffer, numpy array or torch CPU tensor, of any shape. It is read in place and never
@@ -47,6 +52,8 @@ def compress(data: Data, dtype: DType = None, level: int = 3, threads: int = 1, 
     level: 1 (fastest) to 9 (smallest).
     threads: 1 to 256, or 0 for one a core. The frame's bytes do not depend on it.
     checksum: write checksums, by which damage is found.
+    format: "znn", or "zipnn" for a stream that the package zipnn 0.5 reads as bytes; that has one level, no checksum,
+        and is written by one thread. znn.zipnn.ZipNN has its other options.
 
     Returns the frame as bytes. Raises ValueError for arguments out of range or memory that is not contiguous, TypeError
     for what is no buffer, MemoryError. Other Python threads run meanwhile.
@@ -54,6 +61,10 @@ def compress(data: Data, dtype: DType = None, level: int = 3, threads: int = 1, 
     check(level, threads)
     buffer, inferred = as_buffer(data)
     code = inferred if dtype is None else dtype_code(dtype)
+    if format == "zipnn":
+        return _core.zipnn_compress(buffer, code, 1, (), 0, _ZIPNN_CHUNK, 0, 0.95, 1, None, False)
+    if format != "znn":
+        raise ValueError(f"unknown format {format!r}; there are znn and zipnn")
     return _core.compress(buffer, code, level, threads, bool(checksum))
 
 
@@ -64,7 +75,7 @@ def decompress(data: Data, out: Data, threads: int = 1, checksum: bool = True) -
 def decompress(data: Data, out: Data | None = None, threads: int = 1, checksum: bool = True) -> bytes | int:
     """Decompress the frames in a buffer.
 
-    data: one znn frame or several, one after another; any contiguous buffer.
+    data: one znn frame or several, one after another; any contiguous buffer. ZipNN's streams are taken too.
     out: writable memory (bytearray, numpy array, torch CPU tensor, mmap ...) of at least content_size(data) bytes, of
         any dtype. What is beyond the content stays as it was. After an error its contents are unspecified.
     threads: 1 to 256, or 0 for one a core.
@@ -76,6 +87,10 @@ def decompress(data: Data, out: Data | None = None, threads: int = 1, checksum: 
     """
     check(threads=threads)
     buffer, _ = as_buffer(data)
+    if _core.zipnn_is(buffer):
+        if out is None:
+            return _core.zipnn_decompress(buffer, None, False)
+        return _core.zipnn_decompress_into(buffer, as_writable(out))
     if out is None:
         return _core.decompress(buffer, threads, bool(checksum))
     return _core.decompress_into(buffer, as_writable(out), threads, bool(checksum))
@@ -83,7 +98,8 @@ def decompress(data: Data, out: Data | None = None, threads: int = 1, checksum: 
 
 def content_size(data: Data) -> int:
     """Bytes that the frames in a buffer decompress to, found without decompressing. Raises ZnnError as decompress."""
-    return _core.content_size(as_buffer(data)[0])
+    buffer = as_buffer(data)[0]
+    return _core.zipnn_content_size(buffer) if _core.zipnn_is(buffer) else _core.content_size(buffer)
 
 
 def is_frame(data: Data) -> bool:

@@ -1,6 +1,7 @@
 # The extension: buffers meet the library here. Numbers are checked by its callers.
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from typing_extensions import Buffer
 
@@ -15,6 +16,25 @@ def content_size(src: Buffer, /) -> int: ...
 def is_frame(src: Buffer, /) -> bool: ...
 def dtype_from_name(name: str, /) -> int: ...
 def isa() -> str: ...
+def zipnn_compress(
+    src: Buffer,
+    dtype: int,
+    input: int,
+    shape: tuple[int, ...],
+    method: int,
+    chunk: int,
+    streaming_chunk: int,
+    threshold: float,
+    delta: int,
+    base: Buffer | None,
+    writable: bool,
+    /,
+) -> Any: ...
+def zipnn_decompress(src: Buffer, base: Buffer | None, writable: bool, /) -> Any: ...  # bytes or bytearray
+def zipnn_decompress_into(src: Buffer, dst: Buffer, /) -> int: ...
+def zipnn_content_size(src: Buffer, /) -> int: ...
+def zipnn_is(src: Buffer, /) -> bool: ...
+def zipnn_info(src: Buffer, /) -> tuple[int, str, tuple[int, ...], int, int, int, bool]: ...
 
 class Encoder:
     def __new__(cls, dtype: int, level: int, threads: int, checksum: bool, content_size: int | None, /) -> Encoder: ...
