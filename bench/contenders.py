@@ -23,9 +23,8 @@ def address(array):
 
 
 class Contender:
-    one_copy = False    # slow: measured on one copy of the file
-    note = ""           # what a reader must know about how it is measured
-    allocates = True    # its results are new objects, to be told from its working memory
+    one_copy = False                  # True: cannot work on several
+    new_packed = new_restored = True  # whether its results are new objects, to be told from its working memory
 
     def __init__(self, item, threads):
         """item: "path", "dtype" and "znn_dtype" of the input."""
@@ -99,7 +98,7 @@ class Shared(Contender):
 
 
 class Memcpy(Shared):
-    allocates = False
+    new_packed = new_restored = False
     version = "the C library's"
 
     def load(self, src, size):
@@ -123,11 +122,9 @@ class Memcpy(Shared):
 
 
 class ZnnOptions(ctypes.Structure):
-    """znn_options of include/znn.h; Library checks its size against the library's."""
+    """The begin of znn_options of include/znn.h, and room for the rest; znn_options_init fills it in."""
     _fields_ = [("struct_size", ctypes.c_size_t), ("dtype", ctypes.c_int), ("level", ctypes.c_int),
-                ("threads", ctypes.c_int), ("checksum", ctypes.c_int), ("content_size", ctypes.c_uint64),
-                ("memory_limit", ctypes.c_uint64), ("base", ctypes.c_void_p), ("base_size", ctypes.c_uint64),
-                ("alloc", ctypes.c_void_p), ("free", ctypes.c_void_p), ("opaque", ctypes.c_void_p)]
+                ("threads", ctypes.c_int), ("rest", ctypes.c_uint64 * 64)]
 
 
 class Library:
@@ -152,7 +149,8 @@ class Library:
     def options(self, dtype, level, threads):
         options = ZnnOptions()
         self.lib.znn_options_init(ctypes.byref(options))
-        if options.struct_size != ctypes.sizeof(ZnnOptions):
+        defaults = (options.dtype, options.level, options.threads)
+        if options.struct_size > ctypes.sizeof(ZnnOptions) or defaults != (0, 3, 1):
             raise RuntimeError("znn_options of this library is not the one that bench/contenders.py describes")
         options.dtype = 0 if dtype == "auto" else self.lib.znn_dtype_from_name(dtype.encode())
         options.level, options.threads = level, threads
@@ -169,7 +167,7 @@ class Library:
 
 
 class Znn(Contender):
-    allocates = False
+    new_packed = new_restored = False
 
     def __init__(self, item, threads, library, level):
         super().__init__(item, threads)
@@ -200,7 +198,7 @@ class Znn(Contender):
 
 
 class ZipNN(Contender):
-    note = "changes its input in place: given a copy made outside the timed part"
+    """Changes its input in place: it is given a copy, made outside the timed part."""
     DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f8_e4m3": "float8_e4m3fn"}
 
     def __init__(self, item, threads):
@@ -271,7 +269,7 @@ class Snappy(Shared):
 
 
 class Blosc2(Contender):
-    allocates = False
+    new_restored = False
 
     def __init__(self, item, threads):
         super().__init__(item, threads)
@@ -297,8 +295,7 @@ class Blosc2(Contender):
 class Lmz(Contender):
     """Works on files only: these lie in memory, in /dev/shm."""
     one_copy = True
-    allocates = False
-    note = "files in memory (/dev/shm), their reading and writing included; one copy"
+    new_packed = new_restored = False
     SAFETENSORS = {"bf16": "BF16", "f16": "F16", "f32": "F32", "f8_e4m3": "F8_E4M3"}
 
     def __init__(self, item, threads):
@@ -310,7 +307,7 @@ class Lmz(Contender):
 
     def load(self, src, size):
         super().load(src, size)
-        self.folder = tempfile.mkdtemp(prefix="znn-bench-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        self.folder = tempfile.mkdtemp()  # run.py has it lie in memory
         self.plain, self.archive, self.back = (os.path.join(self.folder, name) for name in ("in", "lmz", "out"))
         # It learns a dtype from a file's header alone, so raw numbers get one.
         header = b""
@@ -342,8 +339,6 @@ class Lmz(Contender):
 
 
 class Z4ai(Contender):
-    one_copy = True
-    note = "one copy"
     DTYPES = {"bf16": "bf16", "f16": "fp16", "f32": "fp32", "f8_e4m3": "fp8_e4m3"}
 
     def __init__(self, item, threads):

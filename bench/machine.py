@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 # Those that matter to a codec, of the many that a processor lists.
-FLAGS = ["sse4_1", "avx", "avx2", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512_vbmi", "avx512vbmi",
+FLAGS = ["sse4_1", "avx", "avx2", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512vbmi",
          "avx512_vbmi2", "asimd", "sve", "sve2"]
 
 

@@ -24,7 +24,9 @@ HERE = Path(__file__).resolve().parent
 BUFFER = 256_000_000     # far larger than caches
 QUICK_BUFFER = 8_000_000
 SECONDS = 1.5            # of rounds, for each contender
+QUICK_SECONDS = 0.05
 TIMEOUT = 90             # for one contender on one input
+MEMORY = Path("/dev/shm")
 PATHS = ["scalar", "neon", "avx2", "avx512"]
 ISA = "import sys; sys.path.insert(0, sys.argv[1]); from contenders import Library; " \
       "print(Library(sys.argv[2]).isa())"
@@ -63,12 +65,13 @@ def run_case(case, paths_of_inputs, library, quick, uninstalled):
     if package in uninstalled:
         return {"absent": uninstalled[package]}
     spec = {
-        "contender": name, "threads": threads, "library": str(library), "seconds": 0.05 if quick else SECONDS,
+        "contender": name, "threads": threads, "library": str(library), "seconds": QUICK_SECONDS if quick else SECONDS,
         "buffer": QUICK_BUFFER if quick else BUFFER, "limit": QUICK_BUFFER if quick else None,
         "item": {"path": str(paths_of_inputs[item.key]), "dtype": item.dtype, "znn_dtype": item.znn_dtype},
     }
-    env = dict(machine.same_memory_for_all(), ZNN_ISA=isa)
-    with tempfile.TemporaryDirectory(prefix="znn-bench-") as folder:
+    # In memory, for the contender that works on files; removed even if that one crashes.
+    with tempfile.TemporaryDirectory(prefix="znn-bench-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        env = dict(machine.same_memory_for_all(), ZNN_ISA=isa, TMPDIR=folder)
         spec_path, result_path = Path(folder) / "spec.json", Path(folder) / "result.json"
         spec_path.write_text(json.dumps(spec))
         try:
@@ -89,7 +92,9 @@ def measure(args):
     library = next((path for path in (build / "libznn.so", build / "libznn.dylib") if path.exists()), None)
     if library is None:
         raise SystemExit(f"bench: no libznn.so beside {args.znn}")
-    run = {"machine": machine.describe(ROOT, build), "quick": args.quick}
+    run = {"machine": machine.describe(ROOT, build), "quick": args.quick,
+           "buffer_bytes": QUICK_BUFFER if args.quick else BUFFER,
+           "round_seconds": QUICK_SECONDS if args.quick else SECONDS}
     best = isa_of(library)
     paths = [path for path in PATHS if isa_of(library, path) == path]
     items = inputs.INPUTS[:1] if args.quick else inputs.INPUTS

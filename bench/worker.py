@@ -26,8 +26,8 @@ def resident(field):
         return None
 
 
-def peak_of(work, result_size):
-    """How far resident memory grows while work() runs, less its new result; None if it cannot be known."""
+def peak_of(work):
+    """How far resident memory grows while work() runs, in bytes; None if it cannot be known."""
     try:
         ctypes.CDLL(None).malloc_trim(0)  # else the free memory of earlier work would be used unseen
         with open("/proc/self/clear_refs", "w") as file:
@@ -37,17 +37,23 @@ def peak_of(work, result_size):
         return None
     before = resident("VmRSS")
     work()
-    return max(0, resident("VmHWM") - before - result_size())
+    return resident("VmHWM") - before
 
 
-def fill(path, limit, bytes_wanted, one_copy):
-    """(the buffer, the size of one copy): the file, or its first `limit` bytes, repeated."""
-    content = np.fromfile(path, np.uint8, limit or -1)
-    copies = 1 if one_copy else max(1, -(-bytes_wanted // content.size))
-    return np.tile(content, copies), content.size
+def less(peak, result_size):
+    return None if peak is None else max(0, peak - result_size)
 
 
-def same(contender, src, size):
+def content(path, limit=None):
+    """The file, or its first `limit` bytes."""
+    return np.fromfile(path, np.uint8, limit or -1)
+
+
+def copies_for(size, bytes_wanted):
+    return max(1, -(-bytes_wanted // size))
+
+
+def same(contender, src):
     """Whether every restored byte is the original's."""
     begin = 0
     for part in contender.results():
@@ -64,46 +70,72 @@ def timed(work):
     return time.perf_counter() - begun
 
 
-def measure(spec):
-    label, _, make = CONTENDERS[spec["contender"]]
-    contender = make(spec["item"], spec["threads"], spec["library"])
-    src, size = fill(spec["item"]["path"], spec["limit"], spec["buffer"], contender.one_copy)
-    copy = Memcpy(spec["item"], 1)
-    copy.load(src, size)
-    contender.load(src, size)
+def first_call(contender, file):
+    """(peak memory of compress(), of decompress(), seconds of both), on one copy, verified."""
+    contender.load(file, file.size)
     try:
         contender.before_compress()
         begun = time.perf_counter()
-        compress_memory = peak_of(contender.compress, lambda: contender.packed_size() if contender.allocates else 0)
-        middle = time.perf_counter()
-        decompress_memory = peak_of(contender.decompress, lambda: src.size if contender.allocates else 0)
-        end = time.perf_counter()
-        if not same(contender, src, size):
+        packing, unpacking = peak_of(contender.compress), peak_of(contender.decompress)
+        seconds = time.perf_counter() - begun
+        if not same(contender, file):
             raise RuntimeError("does not restore the original")
-
-        # The first round only warms up, unless it took so long that it must do.
-        seconds = {"memcpy": [], "compress": [], "decompress": []}
-        slow = end - begun > spec["seconds"]
-        if slow:
-            seconds["compress"], seconds["decompress"] = [middle - begun], [end - middle]
-        while len(seconds["memcpy"]) < 3 or (not slow and sum(map(sum, seconds.values())) < spec["seconds"]):
-            seconds["memcpy"].append(timed(copy.decompress))
-            if not slow:
-                contender.before_compress()
-                seconds["compress"].append(timed(contender.compress))
-                seconds["decompress"].append(timed(contender.decompress))
-        if not same(contender, src, size):
-            raise RuntimeError("restores the original at first and not in a later round")
-        if not np.array_equal(src[:size], np.fromfile(spec["item"]["path"], np.uint8, spec["limit"] or -1)):
-            raise RuntimeError("changes its input")
-        packed = contender.packed_size()
+        return (less(packing, contender.packed_size() if contender.new_packed else 0),
+                less(unpacking, file.size if contender.new_restored else 0), seconds)
     finally:
         contender.close()
 
+
+def rounds(contender, copy, src, budget):
+    """The seconds of each round of memcpy, compress and decompress, in turns: {name: [seconds]}."""
+    seconds = {"memcpy": [], "compress": [], "decompress": []}
+
+    def spent():
+        return sum(seconds["compress"]) + sum(seconds["decompress"])
+
+    while spent() < budget or (len(seconds["memcpy"]) < 3 and spent() < 2 * budget):
+        seconds["memcpy"].append(timed(copy.decompress))
+        contender.before_compress()
+        seconds["compress"].append(timed(contender.compress))
+        seconds["decompress"].append(timed(contender.decompress))
+    while len(seconds["memcpy"]) < 3:
+        seconds["memcpy"].append(timed(copy.decompress))
+    if not same(contender, src):
+        raise RuntimeError("restores the original at first and not in a later round")
+    return seconds
+
+
+def measure(spec):
+    def make():
+        return CONTENDERS[spec["contender"]][2](spec["item"], spec["threads"], spec["library"])
+
+    file = content(spec["item"]["path"], spec["limit"])
+    contender = make()
+    compress_memory, decompress_memory, first = first_call(contender, file)
+    copies = copies_for(file.size, spec["buffer"])
+    if contender.one_copy or first * copies > 2 * spec["seconds"]:
+        copies = 1
+    src = np.tile(file, copies)
+    copy, contender = Memcpy(spec["item"], 1), make()
+    copy.load(src, file.size)
+    contender.load(src, file.size)
+    try:
+        copy.decompress()
+        if copies > 1 or first < spec["seconds"]:  # else the first call was warming up enough
+            contender.before_compress()
+            contender.compress()
+            contender.decompress()
+        seconds = rounds(contender, copy, src, spec["seconds"])
+        packed = contender.packed_size()
+    finally:
+        contender.close()
+    if not np.array_equal(src, np.tile(content(spec["item"]["path"], spec["limit"]), copies)):
+        raise RuntimeError("changes its input")
+
     speed = {name: src.size / 1e6 / statistics.median(values) for name, values in seconds.items()}
     return {
-        "label": label, "version": contender.version, "isa": getattr(contender, "isa", None),
-        "note": contender.note, "file_bytes": size, "buffer_bytes": src.size, "packed_bytes": packed,
+        "version": contender.version, "isa": getattr(contender, "isa", None),
+        "file_bytes": file.size, "copies": copies, "packed_bytes": packed,
         "rounds": len(seconds["compress"]), "seconds": seconds,
         "size_percent": 100 * packed / src.size,
         "compress_mb_s": None if spec["contender"] == "memcpy" else speed["compress"],

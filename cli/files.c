@@ -12,6 +12,7 @@
 #include "output.h"
 #include "stream.h"
 #include "tree.h"
+#include "zipnn.h"
 
 /* ---- Sources ---- */
 
@@ -58,20 +59,28 @@ bool source_open(source_file *source, const char *name, const cli_options *o)
 
 void source_close(source_file *source)
 {
-    if (source->fd >= 0 && !source->is_stdin)
+    znn_zipnn_reader_free(source->zipnn);
+    source->zipnn = NULL;
+    if (source->fd >= 0 && (!source->is_stdin || source->is_spooled))
         close(source->fd);
     source->fd = -1;
 }
 
-/* Remove it, unless it is no more what was read. */
-static bool source_remove(const source_file *source)
+static bool source_is_unchanged(const source_file *source)
 {
     struct stat now;
-    if (stat(source->name, &now) != 0 || now.st_dev != source->status.st_dev || now.st_ino != source->status.st_ino ||
-        now.st_size != source->status.st_size || now.st_mtime != source->status.st_mtime) {
-        message_error(source->name, "changed meanwhile, and is kept");
+    if (stat(source->name, &now) == 0 && now.st_dev == source->status.st_dev && now.st_ino == source->status.st_ino &&
+        now.st_size == source->status.st_size && now.ST_MTIME.tv_sec == source->status.ST_MTIME.tv_sec &&
+        now.ST_MTIME.tv_nsec == source->status.ST_MTIME.tv_nsec)
+        return true;
+    message_error(source->name, "changed meanwhile, and is kept");
+    return false;
+}
+
+bool source_remove(const source_file *source)
+{
+    if (!source_is_unchanged(source))
         return false;
-    }
     if (unlink(source->name) != 0) {
         message_error(source->name, "cannot remove: %s", strerror(errno));
         return false;
@@ -101,10 +110,15 @@ int read_at(void *opaque, uint64_t offset, void *dst, size_t size)
 static char *target_name(const cli_options *o, const char *name)
 {
     size_t size = strlen(name);
-    char *target = allocate(size + 5);
+    char *target = allocate(size + sizeof ".new.znn");
     memcpy(target, name, size + 1);
     if (o->mode == MODE_COMPRESS) {
         strcpy(target + size, ".znn");
+    } else if (ends_with_zipnn_suffix(name)) {
+        strcpy(target + size - strlen(ZIPNN_SUFFIX), o->mode == MODE_CONVERT ? ".safetensors.znn" : ".safetensors");
+    } else if (o->mode == MODE_CONVERT && ends_with_suffix(name)) {
+        /* The result has the source's name where it takes its place. */
+        strcpy(target + size - 4, o->remove_source ? ".znn" : ".new.znn");
     } else if (ends_with_suffix(name)) {
         target[size - 4] = 0;
     } else {
@@ -115,30 +129,27 @@ static char *target_name(const cli_options *o, const char *name)
     return target;
 }
 
-static znn_options one_thread_reader(const cli_options *o)
+static stream source_stream(const source_file *source)
 {
-    znn_options options = o->codec;
-    options.threads = 1;
-    return options;
+    return (stream){.fd = source->fd,
+                    .name = source->name,
+                    .size = source->size,
+                    .start = source->start,
+                    .start_size = source->start_size};
 }
 
 /* Nothing may be written for a bad file: its structure is looked at first, as
  * far as that can be done without decoding. */
 static bool check_structure(const cli_options *o, source_file *source, uint64_t *content_size)
 {
-    *content_size = 0;
-    if (source->size == UINT64_MAX)
+    *content_size = source->zipnn ? znn_zipnn_reader_size(source->zipnn) : 0;
+    if (source->size == UINT64_MAX || source->zipnn)
         return true;
-    znn_options options = one_thread_reader(o);
-    znn_reader *reader;
-    znn_status status = znn_reader_open_fn(&reader, read_at, &source->fd, source->size, &options);
-    if (status == ZNN_OK) {
-        *content_size = znn_reader_size(reader);
-        znn_reader_free(reader);
+    znn_status status = znn_content_size_fn(read_at, &source->fd, source->size, &o->codec, content_size);
+    if (status == ZNN_OK)
         return true;
-    }
     /* The decoder can say where. */
-    stream s = {.fd = source->fd, .name = source->name, .size = source->size};
+    stream s = source_stream(source);
     if (stream_decompress(&s, &o->codec, sink_nothing, NULL))
         message_error(source->name, "%s", znn_status_message(status));
     return false;
@@ -157,16 +168,40 @@ static bool has_room(const cli_options *o, const output *out, const char *name, 
     return false;
 }
 
-static bool run_stream(const cli_options *o, stream *s, int fd, const char *target)
+static bool decompress(const cli_options *o, source_file *source, stream *s, stream_sink sink, void *opaque)
+{
+    s->zipnn = source->zipnn;
+    return s->zipnn ? zipnn_decompress(s, sink, opaque) : stream_decompress(s, &o->codec, sink, opaque);
+}
+
+static bool run_stream(const cli_options *o, source_file *source, stream *s, int fd, const char *target)
 {
     sink_target to = {fd, target};
-    return (o->mode == MODE_COMPRESS ? stream_compress : stream_decompress)(s, &o->codec, sink_write, &to);
+    *s = source_stream(source);
+    if (o->mode == MODE_DECOMPRESS)
+        return decompress(o, source, s, sink_write, &to);
+    if (o->mode == MODE_CONVERT) {
+        s->zipnn = source->zipnn;
+        s->size = znn_zipnn_reader_size(source->zipnn);
+    }
+    return (o->to_zipnn ? zipnn_compress : stream_compress)(s, &o->codec, sink_write, &to);
+}
+
+/* That the result in `fd` and the source hold the same. */
+static bool verify(const cli_options *o, source_file *source, int fd, const char *target)
+{
+    if (o->mode == MODE_CONVERT)
+        return zipnn_verify_frames(source->zipnn, fd, target, &o->codec);
+    if (o->mode == MODE_DECOMPRESS)
+        return source->zipnn ? zipnn_verify(source->zipnn, source->name, fd)
+                             : stream_verify(source->fd, source->name, fd, &o->codec);
+    return o->to_zipnn ? zipnn_verify_file(fd, target, source->fd) : stream_verify(fd, target, source->fd, &o->codec);
 }
 
 static void report(const cli_options *o, const stream *s, const char *target)
 {
-    uint64_t content = o->mode == MODE_COMPRESS ? s->consumed : s->produced;
-    uint64_t frames = o->mode == MODE_COMPRESS ? s->produced : s->consumed;
+    uint64_t content = o->mode != MODE_DECOMPRESS ? s->consumed : s->produced;
+    uint64_t frames = o->mode != MODE_DECOMPRESS ? s->produced : s->consumed;
     double saved = content ? 100.0 - 100.0 * (double)frames / (double)content : 0;
     char *clean = printable(target);
     message_done(s->name, "%.1f %% saved (%s => %s), %s", saved, size_for_humans(s->consumed).text,
@@ -176,8 +211,8 @@ static void report(const cli_options *o, const stream *s, const char *target)
 
 static bool to_stdout(const cli_options *o, source_file *source)
 {
-    stream s = {.fd = source->fd, .name = source->name, .size = source->size};
-    if (!run_stream(o, &s, STDOUT_FILENO, "standard output"))
+    stream s;
+    if (!run_stream(o, source, &s, STDOUT_FILENO, "standard output"))
         return false;
     report(o, &s, "standard output");
     return true;
@@ -186,39 +221,55 @@ static bool to_stdout(const cli_options *o, source_file *source)
 static bool to_file(const cli_options *o, source_file *source, const char *target, uint64_t content_size)
 {
     struct stat existing;
-    if (stat(target, &existing) == 0 && existing.st_dev == source->status.st_dev &&
-        existing.st_ino == source->status.st_ino) {
+    bool regular = S_ISREG(source->status.st_mode);
+    bool remove_source = o->remove_source && !source->is_stdin && regular;
+    bool in_place = stat(target, &existing) == 0 && existing.st_dev == source->status.st_dev &&
+                    existing.st_ino == source->status.st_ino;
+    if (in_place && (o->mode != MODE_CONVERT || !remove_source)) {
         message_error(source->name, "is its own result's name");
         return false;
     }
-    bool regular = S_ISREG(source->status.st_mode);
-    bool remove_source = o->remove_source && !source->is_stdin && regular;
     output out;
-    if (!output_open(&out, target, o->force))
+    if (!output_open(&out, target, o->force || in_place))
         return false;
     remove_source = remove_source && out.temporary;
-    stream s = {.fd = source->fd, .name = source->name, .size = source->size};
-    bool ok = has_room(o, &out, source->name, content_size) && run_stream(o, &s, out.fd, target);
+    stream s;
+    bool ok = has_room(o, &out, source->name, content_size) && run_stream(o, source, &s, out.fd, target);
     if (ok && remove_source)
-        ok = o->mode == MODE_COMPRESS ? stream_verify(out.fd, target, source->fd, &o->codec)
-                                      : stream_verify(source->fd, source->name, out.fd, &o->codec);
+        ok = verify(o, source, out.fd, target);
     ok = ok && output_copy_metadata(&out, regular && !source->is_stdin ? &source->status : NULL) &&
-         output_commit(&out, remove_source);
+         (!in_place || source_is_unchanged(source)) && output_commit(&out, remove_source);
     if (!ok) {
         output_discard(&out);
         return false;
     }
     report(o, &s, target);
-    return !remove_source || source_remove(source);
+    return !remove_source || in_place || source_remove(source);
 }
 
 static bool test(const cli_options *o, source_file *source)
 {
-    stream s = {.fd = source->fd, .name = source->name, .size = source->size};
-    if (!stream_decompress(&s, &o->codec, sink_nothing, NULL))
+    stream s = source_stream(source);
+    if (!decompress(o, source, &s, sink_nothing, NULL))
         return false;
-    message_done(source->name, "is whole: %s of content", size_for_humans(s.produced).text);
+    message_done(source->name,
+                 source->zipnn ? "can be decoded: %s of content (ZipNN has no checksums)" : "is whole: %s of content",
+                 size_for_humans(s.produced).text);
     return true;
+}
+
+/* --convert leaves alone what is in one of the current formats. */
+static bool is_current(source_file *source)
+{
+    uint8_t start[4];
+    if (source->zipnn || source->size == UINT64_MAX || read_at(&source->fd, 0, start, sizeof start) != 0)
+        return false;
+    znn_safetensors *file = NULL;
+    bool current = znn_is_frame(start, sizeof start);
+    if (!current && znn_safetensors_open_fn(&file, read_at, &source->fd, source->size, NULL, NULL) == ZNN_OK)
+        current = znn_safetensors_is_compressed(file);
+    znn_safetensors_free(file);
+    return current;
 }
 
 bool file_process(const cli_options *o, const char *name)
@@ -228,7 +279,15 @@ bool file_process(const cli_options *o, const char *name)
         return false;
     bool ok;
     uint64_t content_size = 0;
-    if (o->mode == MODE_TEST) {
+    if (o->mode != MODE_COMPRESS && !zipnn_recognise(&source, o)) {
+        ok = false;
+    } else if (o->mode == MODE_CONVERT && is_current(&source)) {
+        message_done(source.name, "is in the current format already");
+        ok = true;
+    } else if (o->mode == MODE_CONVERT && !source.zipnn) {
+        message_error(source.name, "not a ZipNN file");
+        ok = false;
+    } else if (o->mode == MODE_TEST) {
         ok = test(o, &source);
     } else if (o->mode == MODE_DECOMPRESS && !check_structure(o, &source, &content_size)) {
         ok = false;

@@ -6,17 +6,26 @@
 
 #include <sys/stat.h>
 
+#define SOURCE_START 9 /* bytes that tell the kinds of files apart */
+
 typedef struct {
     int fd;
     const char *name; /* as in messages */
     bool is_stdin;
     struct stat status;
     uint64_t size; /* UINT64_MAX if it is not known before the end */
+    uint8_t start[SOURCE_START]; /* of a pipe: what was read to know its kind */
+    size_t start_size;
+    znn_zipnn_reader *zipnn; /* of a ZipNN file that is to be read; else NULL */
+    bool is_spooled;         /* fd is a temporary file that has a pipe's content */
 } source_file;
 
 /* False after a message. "-" is standard input. */
 bool source_open(source_file *source, const char *name, const cli_options *options);
 void source_close(source_file *source);
+
+/* Remove it, unless it is no more what was read. False after a message. */
+bool source_remove(const source_file *source);
 
 /* Compress, decompress or test; false after a message. */
 bool file_process(const cli_options *options, const char *name);

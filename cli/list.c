@@ -8,6 +8,7 @@
 #include "json.h"
 #include "message.h"
 #include "tensors.h"
+#include "zipnn.h"
 
 #define METHODS_MAX 16 /* more than znn_method has */
 
@@ -123,9 +124,9 @@ static void print_text(const listing *l)
     printf("%s: %s => %s, %.1f %% saved\n", clean, size_for_humans(i->content_size).text,
            size_for_humans(i->stored_size).text, saved_percent((double)i->content_size, (double)i->stored_size));
     free(clean);
-    printf("  format %d, %llu frame%s, %llu chunks, %s checksum%s\n\n", i->version, (unsigned long long)i->frames,
-           i->frames == 1 ? "" : "s", (unsigned long long)i->chunks, i->has_checksum ? "XXH3" : "no",
-           i->needs_base ? ", needs its base" : "");
+    printf("  format %d, %llu frame%s, %llu chunk%s, %s checksum%s\n\n", i->version, (unsigned long long)i->frames,
+           i->frames == 1 ? "" : "s", (unsigned long long)i->chunks, i->chunks == 1 ? "" : "s",
+           i->has_checksum ? "XXH3" : "no", i->needs_base ? ", needs its base" : "");
     print_titles("dtype", 8, "segments");
     for (int dtype = 0; dtype < ZNN_DTYPE_COUNT; dtype++) {
         const sum *s = &l->by_dtype[dtype];
@@ -197,7 +198,13 @@ static bool list_one(const cli_options *o, const char *name, json_t *results)
         return false;
     listing l = {.name = source.name};
     bool ok = false;
-    if (!S_ISREG(source.status.st_mode)) {
+    if (S_ISREG(source.status.st_mode) && source.size != UINT64_MAX && !zipnn_recognise(&source, o)) {
+        ok = false;
+    } else if (source.zipnn) {
+        ok = zipnn_list(&source, o->json, results);
+        source_close(&source);
+        return ok;
+    } else if (!S_ISREG(source.status.st_mode)) {
         message_error(source.name, "-l needs a regular file");
     } else if (source.size == UINT64_MAX) {
         message_error(source.name, "not a znn file: it is empty");

@@ -13,7 +13,9 @@
 #include "message.h"
 #include "options.h"
 #include "output.h"
+#include "safetensors.h"
 #include "tree.h"
+#include "zipnn.h"
 
 enum { EXIT_WELL = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -32,7 +34,8 @@ static bool usage_is_sound(const cli_options *o, const file_list *list)
     bool to_terminal = false;
     for (size_t i = 0; i < list->count; i++) {
         bool to_stdout = !o->output && (o->to_stdout || is_stdin(list->names[i]));
-        to_terminal = to_terminal || (to_stdout && o->mode == MODE_COMPRESS && !o->force && isatty(STDOUT_FILENO));
+        bool compresses = o->mode == MODE_COMPRESS || o->mode == MODE_CONVERT;
+        to_terminal = to_terminal || (to_stdout && compresses && !o->force && isatty(STDOUT_FILENO));
     }
     if (to_terminal)
         message_error(NULL, "compressed data is not written to a terminal; -f does it all the same");
@@ -53,7 +56,7 @@ static int run(const cli_options *o)
             ok = bench_files(o, list.names, list.count) && ok;
         else
             for (size_t i = 0; i < list.count; i++)
-                ok = file_process(o, list.names[i]) && ok;
+                ok = (o->safetensors ? safetensors_process : file_process)(o, list.names[i]) && ok;
         status = ok ? EXIT_WELL : EXIT_FAILED;
     }
     tree_free(&list);
@@ -73,7 +76,7 @@ int main(int argc, char **argv)
         } else {
             if (o.files_count == 0)
                 o.files[o.files_count++] = "-";
-            status = run(&o);
+            status = !o.base || zipnn_map_base(&o) ? run(&o) : EXIT_FAILED;
         }
     }
     options_free(&o);

@@ -170,6 +170,24 @@ static bool set_output(cli_options *o, const char **text)
     return true;
 }
 
+static bool set_format(cli_options *o, const char **text)
+{
+    if (strcmp(*text, "zipnn") != 0 && strcmp(*text, "znn") != 0) {
+        message_error(NULL, "--format takes znn or zipnn");
+        return false;
+    }
+    o->to_zipnn = **text == 'z' && (*text)[1] == 'i';
+    *text += strlen(*text);
+    return true;
+}
+
+static bool set_base(cli_options *o, const char **text)
+{
+    o->base = *text;
+    *text += strlen(*text);
+    return true;
+}
+
 static bool parse_word(cli_options *o, arguments *a, const char *word)
 {
     static const struct {
@@ -187,6 +205,14 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
         o->remove_source = true;
         return true;
     }
+    if (strcmp(word, "--convert") == 0) {
+        o->mode = MODE_CONVERT;
+        return true;
+    }
+    if (strcmp(word, "--safetensors") == 0) {
+        o->safetensors = true;
+        return true;
+    }
     if (strcmp(word, "--json") == 0) {
         o->json = true;
         return true;
@@ -199,8 +225,8 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
     static const struct {
         const char *word;
         bool (*set)(cli_options *, const char **);
-    } valued[] = {
-        {"--dtype", set_dtype}, {"--threads", set_threads}, {"--output", set_output}, {"--bench-size", set_bench_size}};
+    } valued[] = {{"--dtype", set_dtype},           {"--threads", set_threads}, {"--output", set_output},
+                  {"--bench-size", set_bench_size}, {"--format", set_format},   {"--base", set_base}};
     for (size_t i = 0; i < sizeof valued / sizeof *valued; i++) {
         size_t size = strlen(valued[i].word);
         if (strncmp(word, valued[i].word, size) == 0 && (word[size] == '=' || !word[size])) {
@@ -216,7 +242,7 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
 
 static bool check(cli_options *o)
 {
-    bool makes_files = o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS;
+    bool makes_files = o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS || o->mode == MODE_CONVERT;
     if (o->output && (strcmp(o->output, "-") == 0 || strcmp(o->output, "/dev/stdout") == 0)) {
         o->output = NULL;
         o->to_stdout = true;
@@ -230,7 +256,7 @@ static bool check(cli_options *o)
         return false;
     }
     if (o->output && !makes_files) {
-        message_error(NULL, "-o is for compressing and decompressing");
+        message_error(NULL, "-o is for compressing, decompressing and converting");
         return false;
     }
     if (o->output && o->files_count > 1) {
@@ -243,6 +269,18 @@ static bool check(cli_options *o)
     }
     if (o->json && o->mode != MODE_LIST && o->mode != MODE_BENCHMARK) {
         message_error(NULL, "--json goes with -l or -b");
+        return false;
+    }
+    if (o->to_zipnn && o->mode != MODE_COMPRESS) {
+        message_error(NULL, "--format is for compressing");
+        return false;
+    }
+    if (o->base && o->mode != MODE_DECOMPRESS && o->mode != MODE_TEST && o->mode != MODE_CONVERT) {
+        message_error(NULL, "--base goes with -d, -t and --convert, for ZipNN's deltas");
+        return false;
+    }
+    if (o->safetensors && ((!makes_files && o->mode != MODE_TEST) || o->to_stdout || o->recursive)) {
+        message_error(NULL, "--safetensors goes with compressing, -d and -t, of files given by name to files");
         return false;
     }
     if (!o->codec.checksum && (o->remove_source || o->mode == MODE_TEST)) {

@@ -6,7 +6,16 @@
 
 #include <znn.h>
 
-typedef enum { MODE_COMPRESS, MODE_DECOMPRESS, MODE_TEST, MODE_LIST, MODE_BENCHMARK, MODE_HELP, MODE_VERSION } cli_mode;
+typedef enum {
+    MODE_COMPRESS,
+    MODE_DECOMPRESS,
+    MODE_TEST,
+    MODE_LIST,
+    MODE_BENCHMARK,
+    MODE_CONVERT,
+    MODE_HELP,
+    MODE_VERSION
+} cli_mode;
 
 typedef struct {
     cli_mode mode;
@@ -18,6 +27,9 @@ typedef struct {
     bool recursive;
     bool remove_source;
     bool json;
+    bool safetensors; /* --safetensors */
+    bool to_zipnn;    /* --format zipnn */
+    const char *base; /* of --base; NULL if not given */
     int verbosity;
     double bench_seconds; /* the least time that measuring takes */
     uint64_t bench_bytes; /* the least size of its buffer */

@@ -7,6 +7,7 @@
 
 #include "message.h"
 #include "progress.h"
+#include "zipnn.h"
 
 #define BUFFER_SIZE ((size_t)1 << 20)
 
@@ -71,13 +72,32 @@ static void buffers_free(buffers *b)
     free(b->out_memory);
 }
 
-static bool refill(stream *s, buffers *b)
+ptrdiff_t stream_read(stream *s, void *dst, size_t size)
 {
-    ptrdiff_t n = read_full(s->fd, b->in_memory, BUFFER_SIZE);
+    ptrdiff_t n;
+    if (s->zipnn) {
+        n = zipnn_read(s, dst, size);
+        s->position += n > 0 ? (uint64_t)n : 0;
+        return n;
+    }
+    size_t start = s->start_size < size ? s->start_size : size;
+    if (start)
+        memcpy(dst, s->start, start);
+    s->start += start;
+    s->start_size -= start;
+    n = read_full(s->fd, (char *)dst + start, size - start);
     if (n < 0) {
         message_error(s->name, "cannot read: %s", strerror(errno));
-        return false;
+        return -1;
     }
+    return (ptrdiff_t)start + n;
+}
+
+static bool refill(stream *s, buffers *b)
+{
+    ptrdiff_t n = stream_read(s, b->in_memory, BUFFER_SIZE);
+    if (n < 0)
+        return false;
     b->in.size = (size_t)n;
     b->in.pos = 0;
     b->at_end = (size_t)n < BUFFER_SIZE;
@@ -135,12 +155,14 @@ bool stream_compress(stream *s, const znn_options *options, stream_sink sink, vo
     return ok;
 }
 
-static bool bad_data(const stream *s, const znn_decoder *decoder, znn_status status)
+static bool bad_data(const stream *s, const buffers *b, const znn_decoder *decoder, znn_status status)
 {
     uint64_t input_offset, content_offset;
     znn_decoder_position(decoder, &input_offset, &content_offset);
     if (s->consumed == 0)
         message_error(s->name, "not a znn file: it is empty");
+    else if (status == ZNN_ERROR_FORMAT && input_offset == 0 && !znn_is_frame(b->in.src, b->in.size))
+        message_error(s->name, "not a znn file");
     else
         message_error(s->name, "%s (at byte %llu of the file, byte %llu of the content)", znn_status_message(status),
                       (unsigned long long)input_offset, (unsigned long long)content_offset);
@@ -155,14 +177,14 @@ static bool decode_all(stream *s, buffers *b, znn_decoder *decoder, stream_sink 
             if (!b->at_end && !refill(s, b))
                 return false;
             if (b->in.pos == b->in.size)
-                return ended || bad_data(s, decoder, ZNN_ERROR_TRUNCATED);
+                return ended || bad_data(s, b, decoder, ZNN_ERROR_TRUNCATED);
         }
         znn_status status;
         do { /* the rest of the input, and all that is ready for it */
             status = znn_decoder_run(decoder, &b->out, &b->in, &ended);
             bool full = b->out.pos == b->out.size;
             if (status != ZNN_OK)
-                return bad_data(s, decoder, status);
+                return bad_data(s, b, decoder, status);
             if (!drain(s, b, sink, opaque))
                 return false;
             if (!full && b->in.pos == b->in.size)

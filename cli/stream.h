@@ -8,11 +8,18 @@
 
 typedef struct {
     int fd;
-    const char *name;  /* for messages */
-    uint64_t size;     /* UINT64_MAX if unknown */
+    const char *name;        /* for messages */
+    uint64_t size;           /* UINT64_MAX if unknown */
+    znn_zipnn_reader *zipnn; /* NULL, or what is read in place of fd: a ZipNN file's content */
+    uint64_t position;       /* in that content */
+    const uint8_t *start;    /* bytes that were read from fd before, and come first */
+    size_t start_size;
     uint64_t consumed; /* set: bytes read and used */
     uint64_t produced; /* set: bytes given to the sink */
 } stream;
+
+/* The next bytes of the input, `size` or all that are left: how many; -1 after a message. */
+ptrdiff_t stream_read(stream *s, void *dst, size_t size);
 
 /* Takes what was made; false, after a message, to stop. */
 typedef bool (*stream_sink)(void *opaque, const void *src, size_t size);

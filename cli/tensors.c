@@ -7,6 +7,7 @@
 #include "message.h"
 
 #define HEADER_MAX ((uint64_t)8 << 20)
+#define VALUES_MAX 200000 /* so that parsing takes no more than some 34 MB */
 
 static char *copy_of(const char *text)
 {
@@ -61,6 +62,15 @@ static tensor_list parse(json_t *root, uint64_t data, uint64_t content_size)
     return list;
 }
 
+/* At least as many as the JSON has values. */
+static size_t count_values(const char *json, size_t size)
+{
+    size_t values = 0;
+    for (size_t i = 0; i < size; i++)
+        values += json[i] == ',' || json[i] == '[' || json[i] == '{';
+    return values;
+}
+
 tensor_list tensors_read(znn_reader *reader)
 {
     tensor_list none = {NULL, 0};
@@ -74,7 +84,8 @@ tensor_list tensors_read(znn_reader *reader)
         return none;
     char *header = allocate((size_t)header_size);
     json_t *root = NULL;
-    if (znn_reader_read(reader, header, 8, header_size) == ZNN_OK)
+    if (znn_reader_read(reader, header, 8, header_size) == ZNN_OK &&
+        count_values(header, (size_t)header_size) <= VALUES_MAX)
         root = json_loadb(header, (size_t)header_size, JSON_REJECT_DUPLICATES, NULL);
     free(header);
     tensor_list list = json_is_object(root) ? parse(root, 8 + header_size, size) : none;

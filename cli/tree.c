@@ -10,12 +10,32 @@
 
 #define OPEN_FOLDERS_MAX 32
 
-bool ends_with_suffix(const char *name)
+static bool ends_with(const char *name, const char *suffix)
 {
     const char *slash = strrchr(name, '/');
     const char *base = slash ? slash + 1 : name;
-    size_t size = strlen(base);
-    return size > 4 && strcmp(base + size - 4, ".znn") == 0;
+    size_t size = strlen(base), suffix_size = strlen(suffix);
+    return size > suffix_size && strcmp(base + size - suffix_size, suffix) == 0;
+}
+
+bool ends_with_suffix(const char *name)
+{
+    return ends_with(name, ".znn");
+}
+
+bool ends_with_zipnn_suffix(const char *name)
+{
+    return ends_with(name, ZIPNN_SUFFIX);
+}
+
+/* nftw hands nothing on to its callback. */
+static file_list *walk_list;
+static const cli_options *walk_options;
+
+static bool is_wanted(const char *path)
+{
+    bool compressed = ends_with_suffix(path) || (walk_options->mode == MODE_CONVERT && ends_with_zipnn_suffix(path));
+    return walk_options->mode == MODE_BENCHMARK || compressed == (walk_options->mode != MODE_COMPRESS);
 }
 
 static void add(file_list *list, const char *name)
@@ -33,18 +53,13 @@ static void add(file_list *list, const char *name)
     list->names[list->count++] = memcpy(allocate(size), name, size);
 }
 
-/* nftw hands nothing on to its callback. */
-static file_list *walk_list;
-static const cli_options *walk_options;
-
 static int visit(const char *path, const struct stat *status, int type, struct FTW *position)
 {
     (void)position;
     switch (type) {
     case FTW_F:
         /* -r compresses what is no frame by its name, and does the rest with what is. */
-        if (S_ISREG(status->st_mode) &&
-            (walk_options->mode == MODE_BENCHMARK || ends_with_suffix(path) == (walk_options->mode != MODE_COMPRESS)))
+        if (S_ISREG(status->st_mode) && is_wanted(path))
             add(walk_list, path);
         break;
     case FTW_SL: message_warning(path, "is a symbolic link, ignored"); break;

@@ -17,4 +17,7 @@ void tree_free(file_list *list);
 
 bool ends_with_suffix(const char *name); /* .znn, after at least one character */
 
+#define ZIPNN_SUFFIX ".znn.safetensors" /* of zipnn's compressed safetensors files */
+bool ends_with_zipnn_suffix(const char *name);
+
 #endif

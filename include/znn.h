@@ -222,6 +222,11 @@ ZNN_API znn_status znn_reader_open_fn(znn_reader **reader, znn_read_fn read, voi
                                       const znn_options *options);
 ZNN_API void znn_reader_free(znn_reader *reader);
 
+/* znn_content_size for files: checks what znn_reader_open_fn does, in memory
+ * that does not grow with the file. */
+ZNN_API znn_status znn_content_size_fn(znn_read_fn read, void *opaque, uint64_t size, const znn_options *options,
+                                       uint64_t *content_size);
+
 /* The whole content's size. */
 ZNN_API uint64_t znn_reader_size(const znn_reader *reader);
 

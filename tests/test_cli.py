@@ -412,9 +412,11 @@ def test_empty_input_is_no_frame(run_znn, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"x", b"hello, world\n" * 100, bytes(1000), b"\xff" * 1000,
-                                     b"\x28\xb5\x2f\xfd" + bytes(200), b"\x1f\x8b\x08" + bytes(200)], ids=repr)
+                                     b"\x28\xb5\x2f\xfd" + bytes(200), b"\x1f\x8b\x08" + bytes(200)],
+                         ids=["a letter", "text", "zeros", "ones", "zstd", "gzip"])
 def test_what_is_not_ours_is_refused(run_znn, tmp_path, content):
     check_bad(run_znn, tmp_path, content)
+    assert last_message(run_znn("-t", tmp_path / "bad.znn", status=1)).endswith(": not a znn file")
     run_znn("-l", tmp_path / "bad.znn", status=1)
 
 
@@ -520,9 +522,15 @@ def test_an_ignored_signal_stays_ignored(znn, tmp_path):
 # Prints the most memory that a command held, run by a process so small that what it held before exec counts little.
 PEAK = """
 import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True)
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
+
+
+def peak_memory(znn, *arguments):
+    command = [sys.executable, "-S", "-c", PEAK, znn, *map(str, arguments)]
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE,
+                              env=with_sanitizer("quarantine_size_mb=1")).stdout)
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -535,9 +543,7 @@ def test_memory_stays_bounded(znn, tmp_path, threads):
             file.write(bytes(9 * MIB + 1))
 
     def peak(*arguments):
-        command = [sys.executable, "-S", "-c", PEAK, znn, f"-T{threads}", *map(str, arguments)]
-        return int(subprocess.run(command, check=True, stdout=subprocess.PIPE,
-                                  env=with_sanitizer("quarantine_size_mb=1")).stdout)
+        return peak_memory(znn, f"-T{threads}", *arguments)
 
     limit = (64 + 4 * threads) * MIB
     assert path.stat().st_size > 3 * limit
@@ -545,6 +551,23 @@ def test_memory_stays_bounded(znn, tmp_path, threads):
     assert peak("-t", f"{path}.znn") < limit
     assert peak("-d", f"{path}.znn", "-o", tmp_path / "back") < limit
     assert subprocess.run(["cmp", path, tmp_path / "back"]).returncode == 0
+
+
+@pytest.mark.parametrize("values", ['"%x":0,', '"%x":{"dtype":"F32","shape":[1],"data_offsets":[%d,%d]},', '"%x":[{}],'],
+                         ids=["numbers", "tensors", "objects"])
+def test_a_header_of_nothing_but_values_takes_bounded_memory(znn, run_znn, tmp_path, values):
+    """Of 8 MiB, which a parser would turn into hundreds."""
+    parts, size = [], 0
+    while size < 8 * MIB - 200:
+        i = len(parts)
+        parts.append(values % ((i, i, i + 1)[:values.count("%")]))
+        size += len(parts[-1])
+    header = b"{" + "".join(parts).rstrip(",").encode() + b"}"
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(1000))
+    assert peak_memory(znn, path) < 64 * MIB
+    assert peak_memory(znn, "-l", f"{path}.znn") < 64 * MIB
+    assert run_znn("-dc", f"{path}.znn").stdout == path.read_bytes()
 
 
 # ---- Testing, listing, measuring ----
@@ -582,6 +605,14 @@ def test_list_tells_of_dtypes_and_tensors(run_znn, tmp_path):
     text = run_znn("-l", packed).stdout.decode()
     for word in ("dtype", "tensor", "layer.weight", "BF16", "bf16", "saved", "method"):
         assert word in text
+
+
+def test_list_counts_in_plain_english(run_znn, tmp_path):
+    frames = run_znn("-c", input=b"").stdout, run_znn("-c", input=b"some").stdout
+    (tmp_path / "x.znn").write_bytes(frames[1])
+    assert ", 1 frame, 1 chunk, " in run_znn("-l", tmp_path / "x.znn").stdout.decode()
+    (tmp_path / "x.znn").write_bytes(frames[0] + frames[0])
+    assert ", 2 frames, 0 chunks, " in run_znn("-l", tmp_path / "x.znn").stdout.decode()
 
 
 def test_list_of_what_has_no_tensors(run_znn, packed):

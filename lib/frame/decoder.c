@@ -360,7 +360,8 @@ znn_status znn_decoder_run(znn_decoder *d, znn_out_buffer *out, znn_in_buffer *i
         d->error_input = UINT64_MAX;
         d->failed = run(d, out, in, frame_ended ? frame_ended : &ended);
         if (d->failed && d->error_input == UINT64_MAX) {
-            d->error_input = d->input_offset;
+            /* Where the header, block or trailer that was refused begins. */
+            d->error_input = d->input_offset - d->gathered_size;
             d->error_content = d->content_offset;
         }
     }

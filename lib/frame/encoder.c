@@ -4,7 +4,8 @@
 #include "frame/layout.h"
 #include "frame/workers.h"
 
-#define SLOTS_A_WORKER 2
+#define SLOTS_A_WORKER 2   /* so that a slow chunk delays the others less */
+#define LARGE_CHUNK_LOG 19 /* from here on one, to save memory */
 
 typedef struct {
     const uint8_t *src;
@@ -79,7 +80,8 @@ znn_status znn_encoder_new(znn_encoder **encoder, const znn_options *options)
     size_t chunk_max = (size_t)1 << e->chunk_log;
     bool ok = znn_workers_init(&e->workers, checked.threads, chunk_max, 1, &allocator);
     if (ok) {
-        e->slots_count = e->workers.count == 1 ? 1 : SLOTS_A_WORKER * (size_t)e->workers.count;
+        const bool single = e->workers.count == 1 || e->chunk_log >= LARGE_CHUNK_LOG;
+        e->slots_count = (single ? 1 : SLOTS_A_WORKER) * (size_t)e->workers.count;
         e->slots = znn_alloc(&allocator, e->slots_count * sizeof *e->slots);
         ok = e->slots != NULL;
     }
@@ -223,14 +225,15 @@ static znn_status run_body(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *i
         if (*blocked)
             return ZNN_OK;
         const uint8_t *from = (const uint8_t *)in->src + in->pos;
-        size_t left = in->size - in->pos, used;
-        znn_status status;
-        if (e->input_size == 0 && (flush || left >= znn_plan_wants(e->plan))) {
+        size_t left = in->size - in->pos, used = 0;
+        /* Enough for every worker, whatever the caller's portions. */
+        const size_t wants = ZNN_MAX(znn_plan_wants(e->plan), (e->slots_count + 1) << e->chunk_log);
+        znn_status status = ZNN_OK;
+        if (e->input_size == 0 && (flush || left >= wants)) {
             /* Straight from the caller's buffer. */
             status = fill_batch(e, from, left, flush, &used);
             in->pos += used;
         } else {
-            size_t wants = ZNN_MAX(znn_plan_wants(e->plan), (e->slots_count + 1) << e->chunk_log);
             size_t n = wants > e->input_size ? ZNN_MIN(left, wants - e->input_size) : 0;
             if (!grow(e, &e->input, e->input_size, &e->input_room, wants))
                 return ZNN_ERROR_MEMORY;
@@ -239,7 +242,9 @@ static znn_status run_body(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *i
             e->input_size += n;
             in->pos += n;
             bool at_end = flush && in->pos == in->size;
-            status = fill_batch(e, e->input, e->input_size, at_end, &used);
+            e->filled = e->emitted = 0;
+            if (at_end || e->input_size >= wants)
+                status = fill_batch(e, e->input, e->input_size, at_end, &used);
         }
         if (status == ZNN_OK && e->filled)
             status = encode_batch(e, out);

@@ -46,9 +46,15 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-znn_pool *znn_pool_new(int threads, const znn_allocator *allocator)
+unsigned znn_pool_size(int threads)
 {
     long n = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
+    return (unsigned)ZNN_MAX(ZNN_MIN(n, WORKERS_MAX), 1);
+}
+
+znn_pool *znn_pool_new(int threads, const znn_allocator *allocator)
+{
+    const unsigned wanted = znn_pool_size(threads);
     znn_pool *p = znn_alloc(allocator, sizeof *p);
     if (!p)
         return NULL;
@@ -58,7 +64,7 @@ znn_pool *znn_pool_new(int threads, const znn_allocator *allocator)
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->work, NULL);
     pthread_cond_init(&p->done, NULL);
-    for (; p->workers < (unsigned)ZNN_MAX(ZNN_MIN(n, WORKERS_MAX), 1); p->workers++)
+    for (; p->workers < wanted; p->workers++)
         if (pthread_create(&p->threads[p->workers], NULL, worker_main, p) != 0) {
             znn_pool_free(p);
             return NULL;

@@ -8,8 +8,11 @@ typedef struct znn_pool znn_pool;
 /* Called with the batch's argument, the item's index, and the worker's number. */
 typedef void (*znn_pool_fn)(void *argument, size_t index, unsigned worker);
 
-/* threads: of the caller's options; 0 is one per core. The caller's thread is
- * one of them, so 1 makes none. NULL if memory or threads fail. */
+/* The number that `threads` of the caller's options means: 0 is one per core. */
+unsigned znn_pool_size(int threads);
+
+/* threads: as for znn_pool_size. The caller's thread is one of them, so 1 makes
+ * none. NULL if memory or threads fail. */
 znn_pool *znn_pool_new(int threads, const znn_allocator *allocator);
 void znn_pool_free(znn_pool *pool);
 unsigned znn_pool_workers(const znn_pool *pool);

@@ -148,7 +148,7 @@ static znn_status find_frames(znn_reader *r)
     return r->frames_count ? ZNN_OK : ZNN_ERROR_TRUNCATED;
 }
 
-/* Read and check a frame's table into r->entries, from entry `at` on. */
+/* Read and check a frame's table into r->entries (if there are any), from entry `at` on. */
 static znn_status read_table(znn_reader *r, const frame *f, uint64_t at, uint64_t content)
 {
     uint8_t part[512 * ZNN_TABLE_ENTRY_SIZE];
@@ -176,7 +176,8 @@ static znn_status read_table(znn_reader *r, const frame *f, uint64_t at, uint64_
             if (content_size == 0 || content_size > 1u << f->header.chunk_log || stored_size < ZNN_BLOCK_HEADER_SIZE ||
                 stored_size > blocks_end - stored)
                 return ZNN_ERROR_FORMAT;
-            r->entries[at + i] = (entry){content, stored};
+            if (r->entries)
+                r->entries[at + i] = (entry){content, stored};
             content += content_size;
             stored += stored_size;
         }
@@ -192,29 +193,46 @@ static znn_status read_table(znn_reader *r, const frame *f, uint64_t at, uint64_
     return ZNN_OK;
 }
 
-static znn_status open_reader(znn_reader **reader, const uint8_t *memory, znn_read_fn read, void *opaque,
-                              uint64_t size, const znn_options *options)
+/* A reader that has looked at nothing yet. */
+static znn_status prepare(znn_reader *r, const uint8_t *memory, znn_read_fn read, void *opaque, uint64_t size,
+                          const znn_options *options)
 {
-    *reader = NULL;
-    znn_options checked;
-    znn_status status = znn_options_check(&checked, options);
+    memset(r, 0, sizeof *r);
+    znn_status status = znn_options_check(&r->options, options);
     if (status != ZNN_OK)
         return status;
-    znn_allocator allocator = znn_allocator_from(&checked);
-    znn_reader *r = znn_alloc(&allocator, sizeof *r);
-    if (!r)
-        return ZNN_ERROR_MEMORY;
-    memset(r, 0, sizeof *r);
-    r->options = checked;
-    r->allocator = allocator;
+    r->allocator = znn_allocator_from(&r->options);
     r->memory = memory;
     r->read = read;
     r->opaque = opaque;
     r->size = size;
+    return ZNN_OK;
+}
+
+/* Not ours: says more than that no trailer was found. */
+static znn_status check_magic(znn_reader *r)
+{
     uint8_t first[4];
-    if (size && fetch(r, first, 0, (size_t)ZNN_MIN(size, 4)) == ZNN_OK &&
-        !znn_has_magic(first, (size_t)ZNN_MIN(size, 4)))
-        status = ZNN_ERROR_FORMAT; /* not ours: says more than that no trailer was found */
+    const size_t n = (size_t)ZNN_MIN(r->size, sizeof first);
+    if (n && fetch(r, first, 0, n) == ZNN_OK && !znn_has_magic(first, n))
+        return ZNN_ERROR_FORMAT;
+    return ZNN_OK;
+}
+
+static znn_status open_reader(znn_reader **reader, const uint8_t *memory, znn_read_fn read, void *opaque,
+                              uint64_t size, const znn_options *options)
+{
+    *reader = NULL;
+    znn_reader prepared;
+    znn_status status = prepare(&prepared, memory, read, opaque, size, options);
+    if (status != ZNN_OK)
+        return status;
+    const znn_allocator allocator = prepared.allocator;
+    znn_reader *r = znn_alloc(&allocator, sizeof *r);
+    if (!r)
+        return ZNN_ERROR_MEMORY;
+    *r = prepared;
+    status = check_magic(r);
     if (status == ZNN_OK)
         status = find_frames(r);
     if (status == ZNN_OK && r->chunks >= SIZE_MAX / sizeof(entry) - 1)
@@ -450,17 +468,41 @@ int znn_is_frame(const void *src, uint64_t src_size)
     return src && src_size >= 4 && znn_has_magic(src, 4);
 }
 
+/* Frame by frame from the last one on, which takes no memory however many there are. */
+static znn_status measure(znn_reader *r, uint64_t *content_size)
+{
+    uint64_t content = 0;
+    znn_status status = r->size ? check_magic(r) : ZNN_ERROR_TRUNCATED;
+    for (uint64_t end = r->size; status == ZNN_OK && end > 0;) {
+        frame f;
+        if ((status = find_frame(r, end, &f)) != ZNN_OK || (status = read_table(r, &f, 0, 0)) != ZNN_OK)
+            break;
+        if (f.trailer.content_size > UINT64_MAX / 2 - content)
+            return ZNN_ERROR_FORMAT;
+        content += f.trailer.content_size;
+        end = f.begin;
+    }
+    *content_size = status == ZNN_OK ? content : 0;
+    return status;
+}
+
 znn_status znn_content_size(const void *src, uint64_t src_size, uint64_t *content_size)
 {
-    if (!content_size)
+    if (!content_size || (!src && src_size) || src_size > SIZE_MAX)
         return ZNN_ERROR_ARGUMENT;
-    znn_reader *r;
-    znn_status status = znn_reader_open(&r, src, src_size, NULL);
-    if (status != ZNN_OK)
-        return status;
-    *content_size = r->content_size;
-    znn_reader_free(r);
-    return ZNN_OK;
+    znn_reader r;
+    znn_status status = prepare(&r, src_size ? src : (const void *)"", NULL, NULL, src_size, NULL);
+    return status == ZNN_OK ? measure(&r, content_size) : status;
+}
+
+znn_status znn_content_size_fn(znn_read_fn read, void *opaque, uint64_t size, const znn_options *options,
+                               uint64_t *content_size)
+{
+    if (!content_size || !read)
+        return ZNN_ERROR_ARGUMENT;
+    znn_reader r;
+    znn_status status = prepare(&r, NULL, read, opaque, size, options);
+    return status == ZNN_OK ? measure(&r, content_size) : status;
 }
 
 /* The frames' own checksums: over the headers of their chunks. */

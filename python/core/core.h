@@ -36,6 +36,9 @@ PyObject *core_decoder_type(void);
 PyObject *core_reader_type(void);
 PyObject *core_safetensors_type(void);
 
+/* Functions of the module. */
+extern PyMethodDef core_zipnn_functions[];
+
 /* The object's memory and its type, at the end of every tp_dealloc. */
 void core_free_object(PyObject *object);
 

@@ -211,6 +211,7 @@ PyMODINIT_FUNC PyInit__core(void)
     if (core_error && PyModule_AddObjectRef(module, "ZnnError", core_error) == 0 &&
         add(module, "Encoder", core_encoder_type()) && add(module, "Decoder", core_decoder_type()) &&
         add(module, "Reader", core_reader_type()) && add(module, "Safetensors", core_safetensors_type()) &&
+        PyModule_AddFunctions(module, core_zipnn_functions) == 0 &&
         PyModule_AddStringConstant(module, "version", znn_version()) == 0)
         return module;
     Py_DECREF(module);

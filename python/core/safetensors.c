@@ -217,6 +217,21 @@ static PyObject *read_into(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Before memory is taken for the tensor: its frame says how much that is. */
+static PyObject *check(PyObject *object, PyObject *args)
+{
+    safetensors_object *self = (safetensors_object *)object;
+    unsigned long long index;
+    if (!PyArg_ParseTuple(args, "K", &index))
+        return NULL;
+    znn_reason reason;
+    char nothing;
+    const znn_status status = znn_safetensors_read(self->file, index, &nothing, 0, 0, &reason);
+    if (status != ZNN_OK)
+        return raise_reason(status, &reason);
+    Py_RETURN_NONE;
+}
+
 /* ---- Writing ---- */
 
 typedef struct {
@@ -237,6 +252,7 @@ static int write_memory(sink *s, uint64_t offset, const void *src, size_t size)
             return ENOMEM;
         s->memory = larger;
         s->room = room;
+        core_expect_writes(larger, (size_t)room);
     }
     memcpy(s->memory + offset, src, size);
     return 0;
@@ -321,6 +337,7 @@ PyObject *core_safetensors_type(void)
         {"tensors", tensors, METH_NOARGS,
          "tensors() -> [(name, dtype, shape, size, stored offset, stored size, place in the header)] by their data"},
         {"read_into", read_into, METH_VARARGS, "read_into(index, dst, offset): fill dst with the tensor's content"},
+        {"check", check, METH_VARARGS, "check(index): raise if the tensor's frame does not fit its dtype and shape"},
         {"compress", compress, METH_VARARGS,
          "compress(fd, progress or None) -> bytes written; with fd -1, the bytes. One call at a time"},
         {"decompress", decompress, METH_VARARGS, "decompress(fd, progress or None): the inverse"},

@@ -20,7 +20,9 @@ def test_nothing_comes_back_as_nothing():
     assert znn.decompress(znn.compress(b"")) == b""
 
 
-@pytest.mark.parametrize("kind", [bytearray, memoryview, lambda b: memoryview(b).toreadonly(), lambda b: array.array("d", b)])
+@pytest.mark.parametrize(
+    "kind", [bytearray, memoryview, lambda b: memoryview(b).toreadonly(), lambda b: array.array("d", b)]
+)
 def test_any_buffer_is_taken(kind):
     assert znn.decompress(znn.compress(kind(CONTENT))) == CONTENT
 
@@ -90,7 +92,9 @@ def test_without_checksums_frames_are_smaller_or_equal():
     assert len(plain) <= len(znn.compress(CONTENT)) and znn.decompress(plain) == CONTENT
 
 
-@pytest.mark.parametrize("arguments", [{"level": 0}, {"level": 10}, {"threads": -1}, {"threads": 257}, {"dtype": "f31"}])
+@pytest.mark.parametrize(
+    "arguments", [{"level": 0}, {"level": 10}, {"threads": -1}, {"threads": 257}, {"dtype": "f31"}]
+)
 def test_arguments_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError):
         znn.compress(CONTENT, **arguments)
@@ -116,7 +120,9 @@ def test_errors_have_a_module_that_exists():
 class TestNumpy:
     np = pytest.importorskip("numpy")
 
-    @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "c8", "c16", ">f4"])
+    @pytest.mark.parametrize(
+        "dtype", ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", "c8", "c16", ">f4"]
+    )
     def test_arrays_come_back(self, dtype):
         data = self.np.arange(5000).reshape(50, 100).astype(dtype)
         out = self.np.empty_like(data)

@@ -3,19 +3,46 @@
     frame = znn.compress(array)             # bytes, numpy, torch; never changed
     data = znn.decompress(frame)            # the same bytes
     znn.decompress(frame, out=other_array)  # into memory that is there
+    with znn.open("weights.znn") as file:   # as gzip.open
+        file.read()
 
-znn.safetensors reads and writes compressed .safetensors files.
+znn.safetensors reads and writes compressed .safetensors files, znn.zipnn stands in for the package zipnn.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
 
 from . import _core
 from ._buffers import as_buffer, as_writable, check, dtype_code
 from ._core import ZnnError
+from ._files import ZnnFile, open
+from ._streams import ZnnCompressor, ZnnDecompressor
+
+if TYPE_CHECKING:
+    from ._buffers import Data, DType
 
 __version__ = _core.version
-__all__ = ["ZnnError", "__version__", "compress", "content_size", "decompress", "is_frame"]
+__all__ = [
+    "ZnnCompressor",
+    "ZnnDecompressor",
+    "ZnnError",
+    "ZnnFile",
+    "__version__",
+    "compress",
+    "content_size",
+    "decompress",
+    "is_frame",
+    "open",
+]
 
 
-def compress(data, dtype=None, level=3, threads=1, checksum=True):
+_ZIPNN_CHUNK = 256 * 1024
+
+
+def compress(
+    data: Data, dtype: DType = None, level: int = 3, threads: int = 1, checksum: bool = True, format: str = "znn"
+) -> bytes:
     """Compress a buffer into one znn frame.
 
     data: bytes, or any contiguous buffer, numpy array or torch CPU tensor, of any shape. It is read in place and never
@@ -25,6 +52,8 @@ def compress(data, dtype=None, level=3, threads=1, checksum=True):
     level: 1 (fastest) to 9 (smallest).
     threads: 1 to 256, or 0 for one a core. The frame's bytes do not depend on it.
     checksum: write checksums, by which damage is found.
+    format: "znn", or "zipnn" for a stream that the package zipnn 0.5 reads as bytes; that has one level, no checksum,
+        and is written by one thread. znn.zipnn.ZipNN has its other options.
 
     Returns the frame as bytes. Raises ValueError for arguments out of range or memory that is not contiguous, TypeError
     for what is no buffer, MemoryError. Other Python threads run meanwhile.
@@ -32,13 +61,21 @@ def compress(data, dtype=None, level=3, threads=1, checksum=True):
     check(level, threads)
     buffer, inferred = as_buffer(data)
     code = inferred if dtype is None else dtype_code(dtype)
+    if format == "zipnn":
+        return _core.zipnn_compress(buffer, code, 1, (), 0, _ZIPNN_CHUNK, 0, 0.95, 1, None, False)
+    if format != "znn":
+        raise ValueError(f"unknown format {format!r}; there are znn and zipnn")
     return _core.compress(buffer, code, level, threads, bool(checksum))
 
 
-def decompress(data, out=None, threads=1, checksum=True):
+@overload
+def decompress(data: Data, out: None = None, threads: int = 1, checksum: bool = True) -> bytes: ...
+@overload
+def decompress(data: Data, out: Data, threads: int = 1, checksum: bool = True) -> int: ...
+def decompress(data: Data, out: Data | None = None, threads: int = 1, checksum: bool = True) -> bytes | int:
     """Decompress the frames in a buffer.
 
-    data: one znn frame or several, one after another; any contiguous buffer.
+    data: one znn frame or several, one after another; any contiguous buffer. ZipNN's streams are taken too.
     out: writable memory (bytearray, numpy array, torch CPU tensor, mmap ...) of at least content_size(data) bytes, of
         any dtype. What is beyond the content stays as it was. After an error its contents are unspecified.
     threads: 1 to 256, or 0 for one a core.
@@ -50,16 +87,21 @@ def decompress(data, out=None, threads=1, checksum=True):
     """
     check(threads=threads)
     buffer, _ = as_buffer(data)
+    if _core.zipnn_is(buffer):
+        if out is None:
+            return _core.zipnn_decompress(buffer, None, False)
+        return _core.zipnn_decompress_into(buffer, as_writable(out))
     if out is None:
         return _core.decompress(buffer, threads, bool(checksum))
     return _core.decompress_into(buffer, as_writable(out), threads, bool(checksum))
 
 
-def content_size(data):
+def content_size(data: Data) -> int:
     """Bytes that the frames in a buffer decompress to, found without decompressing. Raises ZnnError as decompress."""
-    return _core.content_size(as_buffer(data)[0])
+    buffer = as_buffer(data)[0]
+    return _core.zipnn_content_size(buffer) if _core.zipnn_is(buffer) else _core.content_size(buffer)
 
 
-def is_frame(data):
+def is_frame(data: Data) -> bool:
     """True if the first bytes of a buffer are those of a znn frame."""
     return _core.is_frame(as_buffer(data)[0])

@@ -3,9 +3,26 @@
 Neither numpy nor torch is imported here: their arrays bring the methods needed.
 """
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from . import _core
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    class Array(Protocol):
+        """A numpy array, a torch tensor, or what is like them."""
+
+        @property
+        def dtype(self) -> Any: ...
+        @property
+        def shape(self) -> Any: ...
+
+    Data: TypeAlias = Buffer | Array
+    DType: TypeAlias = Any  # a name, numpy's or torch's dtype, or None
 
 _AUTO = 0
 
@@ -19,7 +36,7 @@ _ALIKE = {
 }
 
 
-def _name_of(dtype):
+def _name_of(dtype: DType) -> str:
     if isinstance(dtype, str):
         return dtype
     if isinstance(dtype, type):  # numpy.float32
@@ -27,7 +44,7 @@ def _name_of(dtype):
     return getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
 
 
-def dtype_code(dtype):
+def dtype_code(dtype: DType) -> int:
     """The library's number for a name, a numpy or a torch dtype; None is AUTO. ValueError if unknown."""
     if dtype is None:
         return _AUTO
@@ -38,7 +55,7 @@ def dtype_code(dtype):
     return code
 
 
-def _inferred(dtype):
+def _inferred(dtype: DType) -> int:
     # Arrays of bytes are often other numbers' bytes; big-endian numbers are none that the library knows.
     name = _name_of(dtype)
     if name in ("uint8", "int8") or getattr(dtype, "byteorder", "=") == (">" if sys.byteorder == "little" else "="):
@@ -46,12 +63,12 @@ def _inferred(dtype):
     return max(_core.dtype_from_name(_ALIKE.get(name, name)), _AUTO)
 
 
-def _is_tensor(data):
+def is_tensor(data: object) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(data, torch.Tensor)
 
 
-def _tensor_bytes(tensor):
+def _tensor_bytes(tensor: Any) -> Buffer:
     torch = sys.modules["torch"]
     if tensor.device.type != "cpu":
         raise TypeError(f"the tensor is on {tensor.device}; call .cpu() first")
@@ -62,7 +79,7 @@ def _tensor_bytes(tensor):
     return tensor.detach().reshape(-1).view(torch.uint8).numpy()
 
 
-def as_buffer(data):
+def as_buffer(data: Any) -> tuple[Any, int]:
     """(buffer, dtype code): the same memory, as something with the buffer protocol.
 
     Raises TypeError for what is no buffer, and for tensors that are not in main memory; ValueError for arrays that
@@ -70,7 +87,7 @@ def as_buffer(data):
     """
     if isinstance(data, (bytes, bytearray)):
         return data, _AUTO
-    if _is_tensor(data):
+    if is_tensor(data):
         return _tensor_bytes(data), _inferred(data.dtype)
     dtype = getattr(data, "dtype", None)
     if dtype is not None and not hasattr(data, "flags") and hasattr(data, "__array__"):  # jax and others
@@ -88,7 +105,7 @@ def as_buffer(data):
     return view, _AUTO
 
 
-def as_writable(out):
+def as_writable(out: Data) -> Buffer:
     """The same memory, as a writable buffer. TypeError if it cannot be written to."""
     buffer, _ = as_buffer(out)
     if memoryview(buffer).readonly:
@@ -96,7 +113,7 @@ def as_writable(out):
     return buffer
 
 
-def check(level=3, threads=1):
+def check(level: int = 3, threads: int = 1) -> None:
     if not 1 <= level <= 9:
         raise ValueError(f"level is {level}; levels go from 1 to 9")
     if not 0 <= threads <= 256:

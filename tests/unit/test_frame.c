@@ -1062,6 +1062,104 @@ static void failing_allocations_are_reported_and_leak_nothing(void **state)
     free(back);
 }
 
+typedef struct {
+    _Atomic size_t live, most; /* bytes */
+} measured;
+
+static void *measured_alloc(void *opaque, size_t size)
+{
+    measured *m = opaque;
+    size_t *p = malloc(size + 64);
+    if (!p)
+        return NULL;
+    *p = size;
+    size_t live = m->live += size;
+    if (live > m->most)
+        m->most = live;
+    return (uint8_t *)p + 64;
+}
+
+static void measured_free(void *opaque, void *address)
+{
+    measured *m = opaque;
+    if (!address)
+        return;
+    size_t *p = (void *)((uint8_t *)address - 64);
+    m->live -= *p;
+    free(p);
+}
+
+static void measuring(znn_options *o, measured *m)
+{
+    *m = (measured){0};
+    o->alloc = measured_alloc;
+    o->free = measured_free;
+    o->opaque = m;
+}
+
+static void the_size_of_many_frames_is_told_in_little_memory(void **state)
+{
+    (void)state;
+    enum { FRAMES = 5000 };
+    buffer b = compress((const uint8_t *)"some", 4, NULL), all = {malloc(FRAMES * b.size), FRAMES * b.size};
+    assert_non_null(all.bytes);
+    for (size_t i = 0; i < FRAMES; i++)
+        memcpy(all.bytes + i * b.size, b.bytes, b.size);
+    measured m;
+    znn_options o = options_of(ZNN_AUTO, 3, 1);
+    measuring(&o, &m);
+    uint64_t content;
+    assert_int_equal(znn_content_size_fn(read_memory, &all, all.size, &o, &content), ZNN_OK);
+    assert_int_equal(content, 4 * FRAMES);
+    assert_true(m.most <= ZNN_HEADER_SIZE + ZNN_EXTENSIONS_MAX);
+    all.size--;
+    assert_int_equal(znn_content_size_fn(read_memory, &all, all.size, &o, &content), ZNN_ERROR_TRUNCATED);
+    free(all.bytes);
+    free(b.bytes);
+}
+
+static void chunks_of_the_largest_size_take_bounded_memory(void **state)
+{
+    (void)state;
+    uint8_t *src = make_weights(1000, 2), dst[1000];
+    buffer b = small_frame(ZNN_BF16, src, 1000);
+    b.bytes[5] = ZNN_CHUNK_LOG_MAX;
+    seal(b.bytes, b.size);
+    for (int threads = 1; threads <= 32; threads *= 2) {
+        measured m;
+        znn_options o = options_of(ZNN_AUTO, 3, threads);
+        measuring(&o, &m);
+        size_t n;
+        assert_int_equal(stream_decompress(b.bytes, b.size, &o, 100, dst, 1000, &n), ZNN_OK);
+        assert_true(m.most < ((size_t)40 << 20) + ((size_t)threads << 22));
+    }
+    free(b.bytes);
+    free(src);
+}
+
+/* However small the caller's portions, there is work for all before any is done. */
+static void small_portions_are_gathered_for_all_threads(void **state)
+{
+    (void)state;
+    const int threads = 4;
+    const size_t size = 3 * (size_t)threads * CHUNK_MAX, portion = CHUNK_MAX / 2 + 1;
+    uint8_t *src = make_noise(size, 3), *dst = malloc(2 * size);
+    znn_options o = options_of(ZNN_BF16, 3, threads);
+    znn_encoder *e;
+    assert_int_equal(znn_encoder_new(&e, &o), ZNN_OK);
+    znn_out_buffer out = {dst, 2 * size, 0};
+    size_t taken = 0;
+    while (taken < size && out.pos <= ZNN_HEADER_SIZE) {
+        znn_in_buffer in = {src + taken, size - taken < portion ? size - taken : portion, 0};
+        assert_int_equal(znn_encoder_run(e, &out, &in, ZNN_CONTINUE, NULL), ZNN_OK);
+        taken += in.pos;
+    }
+    assert_true(out.pos >= (size_t)threads * CHUNK_MAX);
+    znn_encoder_free(e);
+    free(src);
+    free(dst);
+}
+
 static void missing_arguments_are_refused(void **state)
 {
     (void)state;
@@ -1076,6 +1174,7 @@ static void missing_arguments_are_refused(void **state)
     assert_int_equal(znn_decompress(&byte, 1, NULL, &byte, 1, NULL), ZNN_ERROR_ARGUMENT);
     assert_int_equal(znn_decompress(&byte, 1, &n, NULL, 1, NULL), ZNN_ERROR_ARGUMENT);
     assert_int_equal(znn_content_size(&byte, 1, NULL), ZNN_ERROR_ARGUMENT);
+    assert_int_equal(znn_content_size_fn(NULL, NULL, 1, NULL, &n), ZNN_ERROR_ARGUMENT);
     assert_int_equal(znn_reader_open(NULL, &byte, 1, NULL), ZNN_ERROR_ARGUMENT);
     assert_int_equal(znn_reader_open_fn(&r, NULL, NULL, 1, NULL), ZNN_ERROR_ARGUMENT);
     assert_int_equal(znn_encoder_new(NULL, NULL), ZNN_ERROR_ARGUMENT);
@@ -1117,6 +1216,9 @@ int main(void)
         cmocka_unit_test(the_decoder_says_where_the_damage_is),
         cmocka_unit_test(verification_can_be_turned_off),
         cmocka_unit_test(failing_allocations_are_reported_and_leak_nothing),
+        cmocka_unit_test(the_size_of_many_frames_is_told_in_little_memory),
+        cmocka_unit_test(chunks_of_the_largest_size_take_bounded_memory),
+        cmocka_unit_test(small_portions_are_gathered_for_all_threads),
         cmocka_unit_test(missing_arguments_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

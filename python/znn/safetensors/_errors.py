@@ -1,22 +1,26 @@
 """The error of this package, and how the library's errors become it."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
 
 from .._core import ZnnError
 
+_Theirs: type[Exception]
 try:
     from safetensors import SafetensorError as _Theirs
 except ImportError:
     _Theirs = Exception
 
 
-class SafetensorError(ZnnError, _Theirs):
+class SafetensorError(ZnnError, _Theirs):  # type: ignore[misc,valid-type]
     """No safetensors file, a damaged one, or a tensor that it does not hold. Also the safetensors package's own
     error, where that is installed."""
 
 
 @contextlib.contextmanager
-def naming(filename):
+def naming(filename: object) -> Iterator[None]:
     """Errors within are SafetensorErrors that begin with the file's name (None for what has none)."""
     try:
         yield

@@ -1,8 +1,12 @@
 """Whole files: compress_file and decompress_file."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import IO
 
 from .. import _core
 from .._buffers import check
@@ -10,7 +14,7 @@ from ._errors import naming
 
 
 @contextlib.contextmanager
-def replacing(filename, like=None):
+def replacing(filename: str | os.PathLike[str], like: str | os.PathLike[str] | None = None) -> Iterator[IO[bytes]]:
     """A new file beside `filename`, which takes that name when the block ends well and vanishes when it does not.
 
     like: a file whose permissions it gets; None for those of any new file.
@@ -36,13 +40,21 @@ def replacing(filename, like=None):
         raise
 
 
-def is_compressed(filename):
+def is_compressed(filename: str | os.PathLike[str]) -> bool:
     """True for a .safetensors file that znn compressed, False for a plain one. SafetensorError for anything else."""
     with open(filename, "rb") as file, naming(filename):
         return _core.Safetensors(file.fileno(), 3, 1, True).is_compressed()
 
 
-def compress_file(source, destination, *, level=3, threads=1, checksum=True, progress=None):
+def compress_file(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    level: int = 3,
+    threads: int = 1,
+    checksum: bool = True,
+    progress: Callable[[int], object] | None = None,
+) -> int:
     """Write the compressed form of a plain .safetensors file.
 
     source, destination: paths; they may be the same. The destination appears at once and whole, with the source's
@@ -57,7 +69,13 @@ def compress_file(source, destination, *, level=3, threads=1, checksum=True, pro
     return _transform("compress", source, destination, level, threads, checksum, progress)
 
 
-def decompress_file(source, destination, *, threads=1, progress=None):
+def decompress_file(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    threads: int = 1,
+    progress: Callable[[int], object] | None = None,
+) -> int:
     """Write the plain .safetensors file that compress_file was given, byte for byte.
 
     The arguments and errors are compress_file's; SafetensorError also if the source is not compressed or is damaged,
@@ -67,7 +85,15 @@ def decompress_file(source, destination, *, threads=1, progress=None):
     return _transform("decompress", source, destination, 3, threads, True, progress)
 
 
-def _transform(what, source, destination, level, threads, checksum, progress):
+def _transform(
+    what: str,
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    level: int,
+    threads: int,
+    checksum: bool,
+    progress: Callable[[int], object] | None,
+) -> int:
     with open(source, "rb") as file, naming(source):
         core = _core.Safetensors(file.fileno(), level, threads, bool(checksum))
         with replacing(destination, like=source) as result:

@@ -1,55 +1,65 @@
 """Tensors as numpy and torch have them: allocated, made over memory, and sized as safetensors counts."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 from .._buffers import as_writable
 from ._dtypes import CODES, NAMES
 from ._errors import SafetensorError
 
 
-def _unsupported(code, framework):
+def _unsupported(code: str, framework: str) -> SafetensorError:
     return SafetensorError(f"{framework} has no dtype for safetensors' {code}")
 
 
 class Numpy:
     name = "numpy"
 
-    def __init__(self, device):
+    def __init__(self, device: Any) -> None:
         import numpy
 
         if str(device) != "cpu":
             raise SafetensorError(f"Device {device} is not supported for framework numpy")
         self._numpy = numpy
 
-    def _dtype(self, code):
+    def _dtype(self, code: str) -> Any:
         name = NAMES.get(code)
-        if name in ("bfloat16",) or (name or "").startswith("float8"):
+        if name is None or name.startswith("float4"):
+            raise _unsupported(code, "numpy")
+        if name == "bfloat16" or name.startswith("float8"):
             try:
                 import ml_dtypes
             except ImportError:
                 raise TypeError(f"numpy has no {name}; install ml_dtypes, or read it with framework='pt'") from None
             return self._numpy.dtype(getattr(ml_dtypes, name))
-        if name is None or name.startswith("float4"):
-            raise _unsupported(code, "numpy")
         return self._numpy.dtype(name)
 
-    def empty(self, code, shape):
+    def empty(self, code: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """A new array, and its bytes to be filled."""
         array = self._numpy.empty(shape, self._dtype(code))
         return array, as_writable(array)
 
-    def over(self, buffer, offset, code, shape):
+    def over(self, buffer: Any, offset: int, code: str, shape: tuple[int, ...]) -> Any:
         """An array over memory that is there."""
         return self._numpy.frombuffer(buffer, self._dtype(code), math.prod(shape), offset).reshape(shape)
 
-    def finish(self, array):
+    def part(self, array: Any, index: Any) -> Any:
+        """array[index], in memory of its own order, so that it does not keep more than itself alive."""
+        result = array[index]
+        if isinstance(result, self._numpy.ndarray) and not result.flags.c_contiguous:
+            return self._numpy.ascontiguousarray(result)
+        return result
+
+    def finish(self, array: Any) -> Any:
         return array
 
 
 class Torch:
     name = "torch"
 
-    def __init__(self, device):
+    def __init__(self, device: Any) -> None:
         import torch
 
         self._torch = torch
@@ -58,7 +68,7 @@ class Torch:
         except (RuntimeError, TypeError):
             raise SafetensorError(f"device {device} is invalid") from None
 
-    def _layout(self, code, shape):
+    def _layout(self, code: str, shape: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
         dtype = getattr(self._torch, NAMES.get(code, ""), None)
         if dtype is None:
             raise _unsupported(code, "torch")
@@ -66,32 +76,41 @@ class Torch:
             shape = (*shape[:-1], shape[-1] // 2)
         return dtype, shape
 
-    def empty(self, code, shape):
+    def empty(self, code: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
         dtype, shape = self._layout(code, shape)
         tensor = self._torch.empty(shape, dtype=dtype)
         return tensor, as_writable(tensor)
 
-    def over(self, buffer, offset, code, shape):
+    def over(self, buffer: Any, offset: int, code: str, shape: tuple[int, ...]) -> Any:
         dtype, shape = self._layout(code, shape)
         count = math.prod(shape)
         if count == 0:
             return self._torch.empty(shape, dtype=dtype)
         return self._torch.frombuffer(buffer, dtype=dtype, count=count, offset=offset).reshape(shape)
 
-    def finish(self, tensor):
+    def part(self, tensor: Any, index: Any) -> Any:
+        return tensor[index].contiguous()
+
+    def finish(self, tensor: Any) -> Any:
         return tensor if self._device.type == "cpu" else tensor.to(self._device)
 
 
-_NAMES = {"pt": Torch, "torch": Torch, "pytorch": Torch, "np": Numpy, "numpy": Numpy}
+_NAMES: dict[str, type[Numpy] | type[Torch]] = {
+    "pt": Torch,
+    "torch": Torch,
+    "pytorch": Torch,
+    "np": Numpy,
+    "numpy": Numpy,
+}
 
 
-def framework_named(name, device):
+def framework_named(name: str, device: Any) -> Numpy | Torch:
     kind = _NAMES.get(name)
     if kind is None:
         raise SafetensorError(f"framework {name} is invalid: znn reads into pt and numpy")
     return kind(device)
 
 
-def code_of(dtype):
+def code_of(dtype: Any) -> str | None:
     """safetensors' name for a numpy or torch dtype; None if it has none."""
     return CODES.get(getattr(dtype, "name", None) or str(dtype).removeprefix("torch."))

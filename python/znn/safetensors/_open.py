@@ -1,15 +1,23 @@
 """Reading: safe_open, load_file, load."""
 
+from __future__ import annotations
+
 import json
+import math
 import mmap
 import os
+from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .._buffers import as_buffer, check
 from ._errors import SafetensorError, naming
 from ._frameworks import framework_named
 
+if TYPE_CHECKING:
+    from .._buffers import Data
+
 _BACKENDS = ("mmap", "pread")
+_LARGE = 1 << 20  # bytes
 
 
 class _Tensor:
@@ -17,47 +25,49 @@ class _Tensor:
 
     __slots__ = ("index", "name", "dtype", "shape", "size", "stored_offset", "stored_size")
 
-    def __init__(self, index, description):
+    def __init__(self, index: int, description: tuple[str, str, tuple[int, ...], int, int, int, int]) -> None:
         self.index = index
         self.name, self.dtype, self.shape, self.size, self.stored_offset, self.stored_size, _ = description
 
     @property
-    def is_compressed(self):
+    def is_compressed(self) -> bool:
         return self.stored_size < self.size
 
 
 class _Source:
     """An open file. Slices keep it alive after the safe_open that made them is closed."""
 
-    def __init__(self, filename, memory, core, framework):
+    def __init__(self, filename: object, memory: mmap.mmap | None, core: _core.Safetensors, framework: Any) -> None:
         self.filename = filename
         self.memory = memory  # None: not in memory
         self.core = core
         self.framework = framework
-        self.tensors = {}
+        self.tensors: dict[str, _Tensor] = {}
         for index, description in enumerate(core.tensors()):
             tensor = _Tensor(index, description)
             self.tensors[tensor.name] = tensor
 
-    def read(self, tensor, shape, begin):
+    def read(self, tensor: _Tensor, shape: tuple[int, ...], begin: int) -> Any:
         """The elements of that shape from byte `begin` of the tensor on."""
         if self.memory is not None and not tensor.is_compressed:
             return self.framework.over(self.memory, tensor.stored_offset + begin, tensor.dtype, shape)
-        result, buffer = self.framework.empty(tensor.dtype, shape)
         with naming(self.filename):
+            if tensor.size >= _LARGE:
+                self.core.check(tensor.index)  # before memory is taken for what the header claims
+            result, buffer = self.framework.empty(tensor.dtype, shape)
             self.core.read_into(tensor.index, buffer, begin)
         return result
 
 
-def _is_simple(item):
+def _is_simple(item: object) -> bool:
     return item is None or item is Ellipsis or isinstance(item, slice) or _is_integer(item)
 
 
-def _is_integer(item):
+def _is_integer(item: Any) -> bool:
     return hasattr(item, "__index__") and not isinstance(item, bool) and not hasattr(item, "shape")
 
 
-def _narrow(shape, index):
+def _narrow(shape: tuple[int, ...], index: Any) -> tuple[int, tuple[int, ...], Any]:
     """(rows skipped in elements, shape, index): the smallest run of elements that an index needs, and the index into it.
 
     Leading integers and one slice after them are followed; what comes then is the framework's to do, and so is every
@@ -65,56 +75,53 @@ def _narrow(shape, index):
     """
     items = list(index) if isinstance(index, tuple) else [index]
     only_simple = all(map(_is_simple, items))
-    shape, skipped = list(shape), 0
-    while items and shape:
-        item, rows, rest = items[0], shape[0], 1
-        for n in shape[1:]:
-            rest *= n
+    left, skipped = list(shape), 0
+    while items and left:
+        item, rows, rest = items[0], left[0], math.prod(left[1:])
         if _is_integer(item) and -rows <= int(item) < rows:
             skipped += int(item) % rows * rest
             if not only_simple:  # numpy counts an integer beside an array of indices as one of those
-                shape[0] = 1
+                left[0] = 1
                 items[0] = 0
                 break
-            del shape[0], items[0]
+            del left[0], items[0]
             continue
         if isinstance(item, slice) and (item.step is None or item.step > 0):
             start, stop, step = item.indices(rows)
             stop = max(start, stop)
             skipped += start * rest
-            shape[0] = stop - start
+            left[0] = stop - start
             items[0] = slice(0, stop - start, step)
         break
-    return skipped, tuple(shape), tuple(items)
+    return skipped, tuple(left), tuple(items)
 
 
 class _Slice:
     """A tensor that is read as far as it is indexed."""
 
-    def __init__(self, source, tensor):
+    def __init__(self, source: _Source, tensor: _Tensor) -> None:
         self._source = source
         self._tensor = tensor
 
-    def get_shape(self):
+    def get_shape(self) -> list[int]:
         """The tensor's shape, a list of counts of elements."""
         return list(self._tensor.shape)
 
-    def get_dtype(self):
+    def get_dtype(self) -> str:
         """safetensors' name of its dtype: "BF16"."""
         return self._tensor.dtype
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         """The part that the framework's own indexing gives. Chunks that hold none of it are not decoded, where it is
         bounded by the first dimensions: leading integers, and a slice after them."""
         tensor = self._tensor
         skipped, shape, rest = 0, tensor.shape, index
         if tensor.dtype != "F4":  # counted in bytes by torch, in halves of them by the file
             skipped, shape, rest = _narrow(shape, index)
-        elements = 1
-        for n in tensor.shape:
-            elements *= n
+        elements = math.prod(tensor.shape)
         begin = skipped * (tensor.size // elements) if elements else 0
-        return self._source.framework.finish(self._source.read(tensor, shape, begin)[rest])
+        framework = self._source.framework
+        return framework.finish(framework.part(self._source.read(tensor, shape, begin), rest))
 
 
 class safe_open:
@@ -130,12 +137,19 @@ class safe_open:
     is found when that is read, and named.
     """
 
-    def __init__(self, filename, framework, device="cpu", *, backend="mmap", threads=1):
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        framework: str,
+        device: Any = "cpu",
+        *,
+        backend: str = "mmap",
+        threads: int = 1,
+    ) -> None:
         check(threads=threads)
         if backend not in _BACKENDS:
             raise SafetensorError(f'backend "{backend}" is invalid (expected one of: "mmap", "pread")')
-        framework = framework_named(framework, device)
-        filename = os.fspath(filename)
+        tensors_of = framework_named(framework, device)
         with open(filename, "rb") as file, naming(filename):
             size = os.fstat(file.fileno()).st_size
             memory = None
@@ -144,52 +158,52 @@ class safe_open:
                 flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
                 memory = mmap.mmap(file.fileno(), size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
             core = _core.Safetensors(file.fileno() if memory is None else [memory], 3, threads, True)
-        self._file = _Source(filename, memory, core, framework)
+        self._file: _Source | None = _Source(filename, memory, core, tensors_of)
 
-    def _open_file(self):
+    def _open_file(self) -> _Source:
         if self._file is None:
             raise SafetensorError("File is closed")
         return self._file
 
-    def _tensor(self, name):
+    def _tensor(self, name: str) -> _Tensor:
         tensor = self._open_file().tensors.get(name)
         if tensor is None:
             raise SafetensorError(f"File does not contain tensor {name}")
         return tensor
 
-    def __enter__(self):
+    def __enter__(self) -> safe_open:
         return self
 
-    def __exit__(self, _exc_type, _exc_value, _traceback):
+    def __exit__(self, _exc_type: object, _exc_value: object, _traceback: object) -> None:
         self._file = None
 
-    def keys(self):
+    def keys(self) -> list[str]:
         """The tensors' names, sorted."""
         return sorted(self._open_file().tensors)
 
-    def offset_keys(self):
+    def offset_keys(self) -> list[str]:
         """The tensors' names, in the order of their data."""
         return list(self._open_file().tensors)
 
-    def metadata(self):
+    def metadata(self) -> dict[str, str] | None:
         """The metadata of the plain file, a dict of str to str; None if it has none."""
         return json.loads(self._open_file().core.header()).get("__metadata__")
 
-    def get_tensor(self, name):
+    def get_tensor(self, name: str) -> Any:
         """The whole tensor. SafetensorError if there is none of that name, or it is damaged."""
-        tensor = self._tensor(name)
-        return self._file.framework.finish(self._file.read(tensor, tensor.shape, 0))
+        file, tensor = self._open_file(), self._tensor(name)
+        return file.framework.finish(file.read(tensor, tensor.shape, 0))
 
-    def get_tensors(self):
+    def get_tensors(self) -> dict[str, Any]:
         """Every tensor by its name."""
         return {name: self.get_tensor(name) for name in self.offset_keys()}
 
-    def get_slice(self, name):
+    def get_slice(self, name: str) -> _Slice:
         """A view of the tensor with get_shape(), get_dtype() and indexing, which reads what it needs."""
-        return _Slice(self._file, self._tensor(name))
+        return _Slice(self._open_file(), self._tensor(name))
 
 
-def _default_framework():
+def _default_framework() -> str:
     try:
         import torch  # noqa: F401
     except ImportError:
@@ -197,14 +211,21 @@ def _default_framework():
     return "pt"
 
 
-def load_file(filename, device="cpu", *, backend="mmap", framework=None, threads=1):
+def load_file(
+    filename: str | os.PathLike[str],
+    device: Any = "cpu",
+    *,
+    backend: str = "mmap",
+    framework: str | None = None,
+    threads: int = 1,
+) -> dict[str, Any]:
     """Every tensor of a plain or compressed file, by its name. framework: "pt" or "numpy"; None for torch, if it is
     installed. The rest is as for safe_open."""
     with safe_open(filename, framework or _default_framework(), device, backend=backend, threads=threads) as file:
         return file.get_tensors()
 
 
-def load(data, *, framework=None, threads=1):
+def load(data: Data, *, framework: str | None = None, threads: int = 1) -> dict[str, Any]:
     """Every tensor of a plain or compressed file whose bytes `data` (any contiguous buffer) holds. Tensors are copies
     of it. framework: as for load_file. Raises SafetensorError."""
     check(threads=threads)

@@ -1,25 +1,24 @@
 """Writing tensors: save and save_file."""
 
+from __future__ import annotations
+
 import json
+import os
 import struct
 import sys
+from typing import Any, cast
 
 from .. import _core
-from .._buffers import as_buffer, check
+from .._buffers import as_buffer, check, is_tensor
 from ._dtypes import ORDER
 from ._errors import SafetensorError, naming
 from ._files import replacing
 from ._frameworks import code_of
 
 
-def _is_torch(value):
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
-def _refuse_shared(tensors):
+def _refuse_shared(tensors: dict[str, Any]) -> None:
     """Raise RuntimeError if torch tensors overlap in memory: each would be written on its own."""
-    spans = {}
+    spans: dict[tuple[str, int], list[tuple[int, int, str]]] = {}
     for name, tensor in tensors.items():
         if tensor.device.type == "meta" or tensor.nbytes == 0:
             continue
@@ -36,7 +35,7 @@ def _refuse_shared(tensors):
                 )
 
 
-def _check_torch(tensors):
+def _check_torch(tensors: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     for name, tensor in tensors.items():
@@ -53,7 +52,7 @@ def _check_torch(tensors):
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
-def _check_numpy(tensors):
+def _check_numpy(tensors: dict[str, Any]) -> dict[str, Any]:
     import numpy
 
     checked = {}
@@ -66,23 +65,24 @@ def _check_numpy(tensors):
     return checked
 
 
-def _lay_out(tensors, metadata):
+def _lay_out(tensors: dict[str, Any], metadata: dict[str, str] | None) -> list[Any]:
     """The plain file, as a list of buffers."""
     if not isinstance(tensors, dict):
         raise ValueError(f"Expected a dict of names to tensors but received {type(tensors)}")
-    tensors = (_check_torch if any(map(_is_torch, tensors.values())) else _check_numpy)(tensors)
-    header = {}
+    tensors = (_check_torch if any(map(is_tensor, tensors.values())) else _check_numpy)(tensors)
+    header: dict[str, Any] = {}
     if metadata is not None:
         if not all(isinstance(text, str) for item in metadata.items() for text in item):
             raise TypeError("metadata is a dict of str to str")
         header["__metadata__"] = dict(metadata)
-    codes = {}
+    codes: dict[str, str] = {}
     for name, tensor in tensors.items():
-        codes[name] = code_of(tensor.dtype)
+        code = code_of(tensor.dtype)
         if not isinstance(name, str) or name == "__metadata__":
             raise ValueError(f"{name!r} is no name of a tensor")
-        if codes[name] is None:
+        if code is None:
             raise SafetensorError(f"tensor {name!r}: safetensors has no dtype for {tensor.dtype}")
+        codes[name] = code
     buffers, at = [], 0
     for name in sorted(tensors, key=lambda name: (ORDER[codes[name]], name)):
         buffer = as_buffer(tensors[name])[0]
@@ -98,7 +98,7 @@ def _lay_out(tensors, metadata):
     return [struct.pack("<Q", len(text)) + text, *buffers]
 
 
-def save(tensors, metadata=None, *, level=3, threads=1):
+def save(tensors: dict[str, Any], metadata: dict[str, str] | None = None, *, level: int = 3, threads: int = 1) -> bytes:
     """A compressed .safetensors file of the tensors, as bytes.
 
     tensors: a dict of names to torch tensors, or to numpy arrays; dense, and torch's contiguous and not sharing memory.
@@ -110,10 +110,17 @@ def save(tensors, metadata=None, *, level=3, threads=1):
     """
     check(level, threads)
     with naming(None):
-        return _core.Safetensors(_lay_out(tensors, metadata), level, threads, True).compress(-1, None)
+        return cast(bytes, _core.Safetensors(_lay_out(tensors, metadata), level, threads, True).compress(-1, None))
 
 
-def save_file(tensors, filename, metadata=None, *, level=3, threads=1):
+def save_file(
+    tensors: dict[str, Any],
+    filename: str | os.PathLike[str],
+    metadata: dict[str, str] | None = None,
+    *,
+    level: int = 3,
+    threads: int = 1,
+) -> None:
     """As save, into a file, which appears at once and whole, replacing one of that name. Takes no memory for a copy of
     the tensors."""
     check(level, threads)

@@ -1,17 +1,25 @@
 """safetensors.numpy's functions, for plain and compressed files. Written files are compressed."""
 
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
 from ._open import load as _load
 from ._open import load_file as _load_file
 from ._save import save, save_file
 
+if TYPE_CHECKING:
+    from .._buffers import Data
+
 __all__ = ["load", "load_file", "save", "save_file"]
 
 
-def load_file(filename, *, backend="mmap", threads=1):
+def load_file(filename: str | os.PathLike[str], *, backend: str = "mmap", threads: int = 1) -> dict[str, Any]:
     """Every tensor of a plain or compressed file by its name, as numpy arrays; see safe_open."""
     return _load_file(filename, "cpu", backend=backend, framework="np", threads=threads)
 
 
-def load(data):
+def load(data: Data) -> dict[str, Any]:
     """Every tensor of a plain or compressed file's bytes by its name, as numpy arrays."""
     return _load(data, framework="np")

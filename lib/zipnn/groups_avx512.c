@@ -1,0 +1,2 @@
+#define LOOPS znn_groups_avx512
+#include "zipnn/groups_loops.h"

@@ -1,0 +1,2 @@
+#define LOOP(name) name
+#include "zipnn/huff0_loop.h"

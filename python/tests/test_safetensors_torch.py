@@ -1,0 +1,149 @@
+"""znn.safetensors with torch, against safetensors.torch."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+theirs = pytest.importorskip("safetensors.torch")
+
+import safetensors  # noqa: E402
+
+import znn.safetensors as ours  # noqa: E402
+import znn.safetensors.torch as ours_torch  # noqa: E402
+
+DTYPES = (
+    "bfloat16 float16 float32 float64 float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu "
+    "int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex64"
+).split()
+
+
+def tensors():
+    torch.manual_seed(1)
+    made = {}
+    for name in DTYPES:
+        dtype = getattr(torch, name)
+        base = torch.randn(60, 50) * (1 if dtype.is_floating_point or dtype.is_complex else 100)
+        made[name] = (base.abs() if name.startswith("uint") or "e8m0" in name else base).to(dtype)
+    made["scalar"] = torch.tensor(1.5, dtype=torch.bfloat16)
+    made["empty"] = torch.zeros(0, 3)
+    return made
+
+
+def same(a, b):
+    raw = [t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (a, b)]
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*raw)
+
+
+@pytest.fixture
+def files(tmp_path):
+    theirs.save_file(tensors(), tmp_path / "plain", {"format": "pt"})
+    ours.compress_file(tmp_path / "plain", tmp_path / "compressed")
+    return tmp_path
+
+
+@pytest.mark.parametrize("backend", ["mmap", "pread"])
+@pytest.mark.parametrize("kind", ["plain", "compressed"])
+def test_every_dtype_is_loaded_as_it_was(files, kind, backend):
+    found = ours_torch.load_file(files / kind, backend=backend)
+    assert found.keys() == tensors().keys()
+    for name, tensor in tensors().items():
+        assert same(found[name], tensor), name
+
+
+def test_every_dtype_comes_back(files):
+    ours.decompress_file(files / "compressed", files / "back")
+    assert (files / "back").read_bytes() == (files / "plain").read_bytes()
+
+
+def test_saved_files_are_those_of_safetensors_compressed(files):
+    ours_torch.save_file(tensors(), files / "saved", {"format": "pt"})
+    assert (files / "saved").read_bytes() == (files / "compressed").read_bytes()
+
+
+def test_packed_four_bit_tensors_come_back(tmp_path):
+    dtype = getattr(torch, "float4_e2m1fn_x2", None)
+    if dtype is None:
+        pytest.skip("this torch has no such dtype")
+    data = (torch.arange(4096) % 7).to(torch.uint8).reshape(64, 64).view(dtype)
+    theirs.save_file({"t": data}, tmp_path / "plain")
+    ours.compress_file(tmp_path / "plain", tmp_path / "compressed")
+    assert (tmp_path / "compressed").stat().st_size < (tmp_path / "plain").stat().st_size
+    for kind in ("plain", "compressed"):
+        assert same(ours_torch.load_file(tmp_path / kind)["t"], data)
+
+
+@pytest.mark.parametrize("kind", ["plain", "compressed"])
+@pytest.mark.parametrize(
+    "index",
+    [
+        "3",
+        "-1, 2",
+        "2:9",
+        "::4, 1:3",
+        "...",
+        "..., 1",
+        ":, [2, 0]",
+        "torch.tensor([1, 2])",
+        "None",
+        "4, [1, 2]",
+        "torch.tensor(3)",
+    ],
+)
+def test_slices_are_torchs_own(files, kind, index):
+    data = tensors()["bfloat16"]  # noqa: F841
+    part = ours.safe_open(files / kind, "pt").get_slice("bfloat16")  # noqa: F841
+    scope = {"torch": torch, "data": data, "part": part}
+    assert same(eval(f"part[{index}]", scope), eval(f"data[{index}]", scope))
+
+
+@pytest.mark.parametrize("index", ["60", "0, 0, 0", "::-1"])
+def test_bad_indices_are_torchs_errors(files, index):
+    expected = safetensors.safe_open(files / "plain", "pt").get_slice("bfloat16")
+    with pytest.raises(Exception) as error:
+        eval(f"part[{index}]", {"part": expected})
+    with pytest.raises(error.type):
+        eval(f"part[{index}]", {"part": ours.safe_open(files / "compressed", "pt").get_slice("bfloat16")})
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_the_device_may_be_named_or_given(files, device):
+    assert ours_torch.load_file(files / "compressed", device=device)["float32"].device.type == "cpu"
+
+
+def test_a_device_that_does_not_exist_is_an_error(files):
+    with pytest.raises(safetensors.SafetensorError, match="device foo"):
+        ours.safe_open(files / "compressed", "pt", device="foo")
+
+
+def test_bytes_are_loaded():
+    found = ours_torch.load(ours.save(tensors()))
+    assert all(same(found[name], tensor) for name, tensor in tensors().items())
+
+
+def test_tensors_that_share_memory_are_refused():
+    data = torch.zeros(100)
+    with pytest.raises(RuntimeError, match="share memory"):
+        ours.save({"a": data, "b": data[10:]})
+
+
+def test_parts_of_one_memory_that_do_not_overlap_are_saved():
+    data = torch.arange(100.0)
+    found = ours_torch.load(ours.save({"a": data[:50], "b": data[50:]}))
+    assert torch.equal(torch.cat([found["a"], found["b"]]), data)
+
+
+@pytest.mark.parametrize("data", [torch.zeros(4, 5).T, torch.zeros(3).to_sparse()])
+def test_tensors_that_are_not_dense_and_contiguous_are_refused(data):
+    with pytest.raises(ValueError, match="`t`"):
+        ours.save({"t": data})
+
+
+def test_parameters_are_saved():
+    found = ours_torch.load(ours.save({"p": torch.nn.Parameter(torch.ones(3))}))
+    assert torch.equal(found["p"], torch.ones(3))
+
+
+def test_the_weights_of_a_model_load_into_it(tmp_path):
+    model, other = torch.nn.Linear(30, 40), torch.nn.Linear(30, 40)
+    ours_torch.save_file(model.state_dict(), tmp_path / "m")
+    other.load_state_dict(ours_torch.load_file(tmp_path / "m"))
+    assert torch.equal(model.weight, other.weight) and torch.equal(model.bias, other.bias)

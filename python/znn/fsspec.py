@@ -1,0 +1,18 @@
+"""Importing this module registers znn with fsspec as a compression:
+
+    import znn.fsspec
+    fsspec.open("s3://bucket/weights.znn", compression="znn")    # or "infer", by the suffix
+
+fsspec has no entry points for compressions, so that the import is needed.
+"""
+
+from fsspec.compression import register_compression
+
+from ._files import ZnnFile
+
+
+def _open(file, mode="rb", **options):
+    return ZnnFile(file, mode, **options)
+
+
+register_compression("znn", _open, "znn", force=True)

@@ -1,0 +1,208 @@
+"""Loading with Transformers 5: every tensor of the checkpoint goes through a converter of ours.
+
+Transformers reads the names and stored tensors of all files, gives each to the first matching weight converter of the
+model, and lets the converter make parameters of them. A compressed tensor is stored as a row of bytes, so
+
+- a model's own converters (those that merge experts, say) are replaced by ones that do the same after decompression;
+- one more, which comes last and takes every name as it is, decompresses all the others.
+"""
+
+import collections
+import concurrent.futures
+import os
+
+from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
+from transformers.quantizers.base import HfQuantizer
+
+from .. import _models
+from ._tensors import restore
+
+
+class _AsItIs(ConversionOps):
+    def convert(self, input_dict, **kwargs):
+        return input_dict
+
+    @property
+    def reverse_op(self):
+        return self
+
+
+# Bytes that may be decompressed before the loader asks for them. It asks in the order of the names.
+_AHEAD = 256 << 20
+
+
+class _Checkpoint:
+    """The compressed tensors of one from_pretrained, decompressed by a few threads a little ahead of the loader.
+
+    Shared by all converters, which Transformers copies deeply.
+    """
+
+    def __init__(self):
+        self.entries = {}  # {stored name: (dtype, shape, bytes) before compression}
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.workers = min(self.cores, 8)
+        self.pool = None
+        self.waiting = collections.deque()  # jobs that no thread has been asked to do
+        self.ahead = 0
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def add(self, read, name, dtype):
+        job = _Job(read, name, self.entries.get(name), dtype)
+        self.waiting.append(job)
+        return job
+
+    def _start(self):
+        job = self.waiting.popleft()
+        if job.future is None:
+            self.pool = self.pool or concurrent.futures.ThreadPoolExecutor(self.workers, "znn")
+            job.future = self.pool.submit(job.run, self.cores // self.workers)
+            self.ahead += job.size
+
+    def take(self, jobs):
+        """The tensors of the jobs."""
+        while self.waiting and (self.ahead < _AHEAD or any(job.future is None for job in jobs)):
+            self._start()
+        tensors = []
+        for job in jobs:
+            tensors.append(job.future.result())
+            self.ahead -= job.size
+            job.future = None
+        return tensors
+
+    def close(self):
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.pool = None
+
+
+class _Job:
+    """One stored tensor. read: a future of it, or a function that reads it."""
+
+    def __init__(self, read, name, entry, dtype):
+        self.read, self.name, self.entry, self.dtype = read, name, entry, dtype
+        self.size = entry[2] if entry else 0
+        self.future = None
+
+    def run(self, threads):
+        stored = self.read() if callable(self.read) else self.read.result()
+        self.read = None
+        return restore(stored, self.name, self.entry, self.dtype, threads)
+
+
+class _Decompressing(WeightConverter):
+    """A model's converter that takes compressed tensors. PEFT makes some of its own, with no checkpoint."""
+
+    __slots__ = ("checkpoint", "original", "pending_dtype")
+
+    def __init__(self, source_patterns, target_patterns, operations, force_cpu=True):
+        # force_cpu: compressed bytes are of no use on the device; what they decompress to is moved there.
+        super().__init__(source_patterns, target_patterns, operations, force_cpu=force_cpu)
+        self.checkpoint = self.original = self.pending_dtype = None
+
+    @classmethod
+    def of(cls, original, checkpoint):
+        made = cls(list(original._original_source_patterns), list(original._original_target_patterns),
+                   original.operations)
+        made.scope_prefix, made.base_model_prefix = original.scope_prefix, original.base_model_prefix
+        made.original, made.checkpoint = original, checkpoint
+        return made
+
+    def add_tensor(self, target_key, source_key, source_pattern, future):
+        if self.checkpoint is not None:
+            future = self.checkpoint.add(future, source_key, self.pending_dtype)
+        super().add_tensor(target_key, source_key, source_pattern, future)
+
+    def materialize_tensors(self):
+        if self.checkpoint is None:
+            return super().materialize_tensors()
+        collected = dict(self.collected_tensors)
+        self.collected_tensors.clear()
+        tensors = iter(self.checkpoint.take([job for jobs in collected.values() for job in jobs]))
+        return {pattern: [next(tensors) for _ in jobs] for pattern, jobs in collected.items()}
+
+    def reverse_transform(self):
+        # What save_pretrained undoes is the merge alone.
+        return super().reverse_transform() if self.original is None else self.original.reverse_transform()
+
+
+class _EveryOther(_Decompressing):
+    """Takes any name, last of all, and changes nothing but the bytes."""
+
+    __slots__ = ()
+    PATTERN = r"\Aznn(?#takes what no other converter took)\Z"
+
+    def __init__(self, checkpoint):
+        super().__init__(self.PATTERN, "znn", [_AsItIs()])
+        self.checkpoint = checkpoint
+
+    def rename_source_key(self, source_key):
+        return source_key, self.source_patterns[0]
+
+    def convert(self, layer_name, **kwargs):
+        ((tensor,),) = self.materialize_tensors().values()
+        return {layer_name: tensor}
+
+    def was_used(self):
+        return False  # nothing that save_pretrained would have to undo
+
+
+class _Restore(ConversionOps):
+    """For one tensor that Transformers takes under its own name after all, past every converter."""
+
+    def __init__(self, name, entry, dtype):
+        self.name, self.entry, self.dtype = name, entry, dtype
+
+    def convert(self, input_dict, **kwargs):
+        return {target: restore(tensor[0] if isinstance(tensor, list) else tensor, self.name, self.entry, self.dtype)
+                for target, tensor in input_dict.items()}
+
+
+class ZnnQuantizer(HfQuantizer):
+    def __init__(self, quantization_config, **kwargs):
+        super().__init__(quantization_config, **kwargs)
+        self.checkpoint = _Checkpoint()
+
+    def is_serializable(self):
+        return True
+
+    @property
+    def is_trainable(self):
+        return True
+
+    def update_attn_implementation(self, config):
+        # The first hook that sees the configuration: take out the words for those who load without znn.
+        if getattr(config, "transformers_weights", None) == _models.HINT:
+            delattr(config, "transformers_weights")
+        return config
+
+    def _process_model_before_weight_loading(self, model, checkpoint_files=None, **kwargs):
+        if getattr(model.config, "distributed_config", None) is not None:
+            raise NotImplementedError("a model compressed by znn cannot be loaded by tensor-parallel or FSDP plans, which "
+                                      "read parts of the stored tensors; decompress it first (znn.transformers.decompress_model)")
+        for path in checkpoint_files or ():
+            if str(path).endswith(".safetensors"):
+                self.checkpoint.entries.update(_models.compressed_tensors(path))
+
+    def update_weight_conversions(self, weight_conversions, model):
+        converted = [_Decompressing.of(entry, self.checkpoint) if isinstance(entry, WeightConverter) else entry
+                     for entry in weight_conversions]
+        return [*converted, _EveryOther(self.checkpoint)]
+
+    def _process_model_after_weight_loading(self, model, **kwargs):
+        self.checkpoint.close()
+        return model
+
+    def get_new_dtype(self, converter, param, dtype):
+        """Called for each stored tensor before it is read, with the dtype that its parameter shall have."""
+        if isinstance(converter, _Decompressing):
+            if converter.checkpoint is None:
+                return dtype
+            converter.pending_dtype = dtype
+            return None  # the bytes as they are stored; restore() casts
+        name = converter._original_source_patterns[0]
+        if isinstance(converter, WeightRenaming) and name in self.checkpoint.entries:
+            converter.quantization_operation = _Restore(name, self.checkpoint.entries[name], dtype)
+            return None
+        return dtype

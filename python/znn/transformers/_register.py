@@ -1,0 +1,33 @@
+"""The quantizer "znn", made known to Transformers by its own registry."""
+
+import importlib.metadata
+
+from .._models import METHOD
+
+
+def register():
+    """Let from_pretrained load compressed models. Done by importing znn.transformers; again, it does nothing.
+
+    Raises ImportError if Transformers is missing, or is of a version that has no way to do it.
+    """
+    version = importlib.metadata.version("transformers")
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < (4, 57):
+        raise ImportError(f"znn.transformers needs transformers 4.57 or newer; this is {version}")
+
+    from transformers.quantizers import auto
+
+    if METHOD in auto.AUTO_QUANTIZER_MAPPING:
+        return
+    from ._config import ZnnConfig
+
+    if major == 4:
+        from ._quantizer4 import ZnnQuantizer
+    else:
+        from transformers.quantizers.base import HfQuantizer
+
+        if not hasattr(HfQuantizer, "get_new_dtype"):
+            raise ImportError(f"znn.transformers needs a newer transformers 5; this is {version}")
+        from ._quantizer5 import ZnnQuantizer
+    auto.register_quantization_config(METHOD)(ZnnConfig)
+    auto.register_quantizer(METHOD)(ZnnQuantizer)
