@@ -25,16 +25,17 @@ znn_chunk_coder *znn_chunk_coder_new(size_t chunk_max, int for_encoding, const z
     c->allocator = *allocator;
     c->chunk_max = chunk_max;
     size_t row = ZNN_NARROW_LANES_MAX + 64;
-    c->symbols = znn_alloc(allocator, chunk_max + row);
+    c->symbols = znn_alloc(allocator, (for_encoding ? 0 : ZNN_CODES_ROOM) + chunk_max + row);
     c->planes = znn_alloc(allocator, chunk_max + 8 * ZNN_GROUP * 8);
-    c->escaped = znn_alloc(allocator, chunk_max + row);
-    bool ok = c->symbols && c->planes && c->escaped;
+    bool ok = c->symbols && c->planes;
     if (for_encoding) {
+        c->escaped = c->own_escaped = znn_alloc(allocator, chunk_max + row);
         c->symbols16 = znn_alloc(allocator, 2 * (chunk_max + row));
         c->stream = znn_alloc(allocator, znn_wide_room(chunk_max));
         c->cctx = ZSTD_createCCtx_advanced((ZSTD_customMem){allocator->alloc, allocator->free, allocator->opaque});
-        ok = ok && c->symbols16 && c->stream && c->cctx;
+        ok = ok && c->escaped && c->symbols16 && c->stream && c->cctx;
     } else {
+        c->escaped = c->symbols + ZNN_CODES_ROOM;
         c->block = znn_alloc(allocator, BLOCK_ROOM);
         c->dctx = ZSTD_createDCtx_advanced((ZSTD_customMem){allocator->alloc, allocator->free, allocator->opaque});
         ok = ok && c->block && c->dctx;
@@ -54,7 +55,7 @@ void znn_chunk_coder_free(znn_chunk_coder *c)
     znn_dealloc(&c->allocator, c->symbols);
     znn_dealloc(&c->allocator, c->symbols16);
     znn_dealloc(&c->allocator, c->planes);
-    znn_dealloc(&c->allocator, c->escaped);
+    znn_dealloc(&c->allocator, c->own_escaped);
     znn_dealloc(&c->allocator, c->stream);
     znn_dealloc(&c->allocator, c->block);
     znn_dealloc(&c->allocator, c);
@@ -70,7 +71,9 @@ static size_t zstd_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, co
 {
     /* Room for the worst case, so that the only reason to refuse is the size. */
     size_t size = ZSTD_compressCCtx(coder->cctx, dst, znn_chunk_encode_room(n), src, n,
-                                    level >= 7 ? 19 : level >= 3 ? 3 : 1);
+                                    level >= 7   ? 19
+                                    : level >= 3 ? 3
+                                                 : 1);
     return !ZSTD_isError(size) && size < limit ? size : 0;
 }
 
@@ -148,14 +151,10 @@ znn_status znn_chunk_decode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t 
         if (verify)
             znn_hasher_begin(&hasher);
         hashed = verify;
-        status =
-            znn_float_decode(coder, dst, n, payload, size, element_size, verify ? &hasher : NULL, large);
+        status = znn_float_decode(coder, dst, n, payload, size, element_size, verify ? &hasher : NULL, large);
         break;
-    case ZNN_METHOD_GROUPS:
-        status = znn_groups_decode(coder, dst, n, payload, size, element_size);
-        break;
-    default:
-        return ZNN_ERROR_UNSUPPORTED;
+    case ZNN_METHOD_GROUPS: status = znn_groups_decode(coder, dst, n, payload, size, element_size); break;
+    default: return ZNN_ERROR_UNSUPPORTED;
     }
     if (status != ZNN_OK)
         return status;

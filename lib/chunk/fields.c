@@ -92,8 +92,7 @@ void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, ui
 
 static inline __attribute__((always_inline)) void join(const znn_fields *f, uint8_t *dst, size_t groups,
                                                        const uint16_t *symbols,
-                                                       const uint8_t *const planes[ZNN_PLANES_MAX],
-                                                       const unsigned size)
+                                                       const uint8_t *const planes[ZNN_PLANES_MAX], const unsigned size)
 {
     const unsigned run = 16 / size, bytes = f->byte_planes, top_bits = f->top_bits;
     const unsigned top_shift = f->drop + 8 * bytes, symbol_shift = top_shift + top_bits - 1;

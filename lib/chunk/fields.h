@@ -25,10 +25,10 @@
 typedef struct {
     unsigned element_size; /* bytes */
     unsigned drop;
-    unsigned bits;         /* width - drop */
+    unsigned bits; /* width - drop */
     unsigned symbol_bits;
-    unsigned byte_planes;  /* at most 7 */
-    unsigned top_bits;     /* 1 .. 8 */
+    unsigned byte_planes; /* at most 7 */
+    unsigned top_bits;    /* 1 .. 8 */
 } znn_fields;
 
 /* False if no such cut exists. */
@@ -77,11 +77,11 @@ void znn_fields_join_avx512(const znn_fields *f, uint8_t *dst, size_t groups, co
 /* What the splitter writes beside the planes. */
 typedef struct {
     const znn_symbols *symbols;
-    const uint8_t *codes;  /* by index: what the coder is given, bit 7 set for an escape */
-    uint8_t common;        /* the code for symbols that have no index */
-    uint8_t *out;          /* codes; 64 bytes beyond the end may be written */
-    uint8_t *escaped;      /* the indices of the escapes, in lane order; likewise */
-    uint64_t *missing;     /* position << 16 | symbol of those without an index */
+    const uint8_t *codes; /* by index: what the coder is given, bit 7 set for an escape */
+    uint8_t common;       /* the code for symbols that have no index */
+    uint8_t *out;         /* codes; 64 bytes beyond the end may be written */
+    uint8_t *escaped;     /* the indices of the escapes, in lane order; likewise */
+    uint64_t *missing;    /* position << 16 | symbol of those without an index */
     size_t missing_count;
 } znn_split_codes;
 

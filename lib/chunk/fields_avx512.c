@@ -39,7 +39,7 @@ void znn_fields_join_avx512(const znn_fields *f, uint8_t *dst, size_t groups, co
 typedef struct {
     __m512i first, second, first_mask, second_mask; /* the symbol's bits in its bytes, by index and at all */
     __m512i codes, common, top_mask, sign_mask;
-    __m512i close;                                  /* packed bits of 8 values from 8 bytes to top_bits bytes */
+    __m512i close; /* packed bits of 8 values from 8 bytes to top_bits bytes */
     __m512i weights8, weights16;
     __m128i weight32, drop, index_shift;
     unsigned top_bits;
@@ -96,10 +96,10 @@ ZNN_INLINE void to_bytes(const splitter *s, const znn_layout l, const uint8_t *s
         const unsigned parts = l.size / 4;
         if (l.size == 8)
             for (unsigned q = 0; q < 4; q++) {
-                d[q] = _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(v[2 * q]),
-                                                             _mm512_castsi512_ps(v[2 * q + 1]), 0x88));
-                d[4 + q] = _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(v[2 * q]),
-                                                                 _mm512_castsi512_ps(v[2 * q + 1]), 0xdd));
+                d[q] = _mm512_castps_si512(
+                    _mm512_shuffle_ps(_mm512_castsi512_ps(v[2 * q]), _mm512_castsi512_ps(v[2 * q + 1]), 0x88));
+                d[4 + q] = _mm512_castps_si512(
+                    _mm512_shuffle_ps(_mm512_castsi512_ps(v[2 * q]), _mm512_castsi512_ps(v[2 * q + 1]), 0xdd));
             }
         else
             for (unsigned q = 0; q < 4; q++)
@@ -124,7 +124,8 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const uint8_t *sr
 {
     const splitter s = splitter_load(f, c);
     const unsigned zeros = l.size - l.bytes - 1 - l.two;
-    const __m512i low_bits = _mm512_set1_epi8((char)((1u << ZNN_MIN(f->symbol_bits, 6)) - 1)), byte = _mm512_set1_epi16(0x00ff);
+    const __m512i low_bits = _mm512_set1_epi8((char)((1u << ZNN_MIN(f->symbol_bits, 6)) - 1)),
+                  byte = _mm512_set1_epi16(0x00ff);
     const __m128i up = _mm_cvtsi32_si128(8 - (int)(s.top_bits - 1));
     uint8_t *top = planes[ZNN_TOP_PLANE];
     const unsigned sign_bit = (f->bits - 1) % 8;
@@ -145,11 +146,11 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const uint8_t *sr
         }
         index = _mm512_and_si512(index, low_bits);
         /* is it the symbol that the index stands for? */
-        __mmask64 missing = _mm512_cmpneq_epi8_mask(_mm512_and_si512(x, s.first_mask),
-                                                    _mm512_permutexvar_epi8(index, s.first));
+        __mmask64 missing =
+            _mm512_cmpneq_epi8_mask(_mm512_and_si512(x, s.first_mask), _mm512_permutexvar_epi8(index, s.first));
         if (l.two)
-            missing |= _mm512_cmpneq_epi8_mask(_mm512_and_si512(y, s.second_mask),
-                                               _mm512_permutexvar_epi8(index, s.second));
+            missing |=
+                _mm512_cmpneq_epi8_mask(_mm512_and_si512(y, s.second_mask), _mm512_permutexvar_epi8(index, s.second));
         __m512i code = _mm512_permutexvar_epi8(index, s.codes);
         if (__builtin_expect(missing != 0, 0)) {
             _Alignas(64) uint8_t xs[64], ys[64];
@@ -158,8 +159,7 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const uint8_t *sr
             for (uint64_t m = missing; m; m &= m - 1) {
                 const unsigned i = (unsigned)__builtin_ctzll(m);
                 const unsigned symbol = (xs[i] | (unsigned)ys[i] << 8) >> (s.top_bits - 1);
-                c->missing[c->missing_count++] =
-                    (uint64_t)(64 * g + i) << 16 | (symbol & ((1u << f->symbol_bits) - 1));
+                c->missing[c->missing_count++] = (uint64_t)(64 * g + i) << 16 | (symbol & ((1u << f->symbol_bits) - 1));
             }
             code = _mm512_mask_mov_epi8(code, missing, s.common);
         }

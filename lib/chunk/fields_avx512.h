@@ -25,15 +25,15 @@ typedef struct {
 
 /* do_layout(a layout known here) for every one of them. */
 #define ZNN_LAYOUTS(do_layout)                                                                                         \
-    do_layout(1, 0, false, false) /* FP8 */                                                                            \
-    do_layout(2, 1, false, false) /* FP16 */                                                                           \
-    do_layout(2, 0, true, false)  /* BF16 */                                                                           \
-    do_layout(2, 0, true, true)   /* and what has fewer bits */                                                        \
-    do_layout(4, 2, true, false)  /* FP32 */                                                                           \
-    do_layout(4, 1, true, true)   /* that holds FP16 */                                                                \
-    do_layout(4, 0, true, false)  /* that holds BF16 */                                                                \
-    do_layout(4, 0, true, true)   /* and fewer bits */                                                                 \
-    do_layout(8, 6, true, false)  /* FP64 */
+    do_layout(1, 0, false, false)     /* FP8 */                                                                        \
+        do_layout(2, 1, false, false) /* FP16 */                                                                       \
+        do_layout(2, 0, true, false)  /* BF16 */                                                                       \
+        do_layout(2, 0, true, true)   /* and what has fewer bits */                                                    \
+        do_layout(4, 2, true, false)  /* FP32 */                                                                       \
+        do_layout(4, 1, true, true)   /* that holds FP16 */                                                            \
+        do_layout(4, 0, true, false)  /* that holds BF16 */                                                            \
+        do_layout(4, 0, true, true)   /* and fewer bits */                                                             \
+        do_layout(8, 6, true, false)  /* FP64 */
 
 static inline znn_layout znn_layout_of(const znn_fields *f)
 {
@@ -52,10 +52,10 @@ static inline bool znn_layout_is(const znn_fields *f, znn_layout known)
 }
 
 typedef struct {
-    __m512i spread;                 /* 8 values of top_bits bits to 8 bytes */
-    __m512i top_window, sign_window;/* bits of the packed top that go to each byte */
+    __m512i spread;                  /* 8 values of top_bits bits to 8 bytes */
+    __m512i top_window, sign_window; /* bits of the packed top that go to each byte */
     __m512i top_mask, sign_mask;
-    __m512i first, second;          /* by index: the symbol's bits in its bytes */
+    __m512i first, second; /* by index: the symbol's bits in its bytes */
     __m128i shift;
 } znn_join_vectors;
 

@@ -34,12 +34,12 @@
 #define CODER_NARROW 0
 #define CODER_WIDE 1
 #define PATCH_DISTANCE_MAX 65535
-#define NO_SYMBOL 65535   /* a patch that only advances */
-#define JOINED_MAX 3      /* mantissa bits in a symbol */
+#define NO_SYMBOL 65535 /* a patch that only advances */
+#define JOINED_MAX 3    /* mantissa bits in a symbol */
 #define COUNTS_MAX (1u << 14)
-#define BLOCK_GROUPS 64   /* the decoder's step: in the first-level cache */
+#define BLOCK_GROUPS 64 /* the decoder's step: in the first-level cache */
 #define STATE_BITS 15
-#define TAIL_GROUPS 256   /* more than a block and the groups that states hold */
+#define TAIL_GROUPS 256 /* more than a block and the groups that states hold */
 
 typedef struct {
     unsigned coder;
@@ -89,8 +89,7 @@ static bool read_escapes(uint8_t *dst, const znn_narrow_table *table, size_t cou
 /* ---- choosing ---------------------------------------------------------- */
 
 static inline __attribute__((always_inline)) uint64_t count_elements(uint32_t *counts, unsigned count_bits,
-                                                                     const uint8_t *src, size_t elements,
-                                                                     unsigned size)
+                                                                     const uint8_t *src, size_t elements, unsigned size)
 {
     const unsigned shift = 8 * size - 1 - count_bits;
     const uint32_t mask = (1u << count_bits) - 1;
@@ -171,10 +170,9 @@ static bool choose(choice *best, const uint32_t *counts, unsigned exponent_bits,
             if (coder == CODER_WIDE ? level < 7 && found : joined > 2)
                 continue;
             choice c = {.coder = coder, .joined = joined};
-            uint64_t bits = coder == CODER_NARROW
-                                ? znn_narrow_table_build(&c.table, folded, exponent_bits + joined, elements,
-                                                         exponent_bits <= 5)
-                                : consider_wide(&c, folded, exponent_bits + joined, elements);
+            uint64_t bits = coder == CODER_NARROW ? znn_narrow_table_build(&c.table, folded, exponent_bits + joined,
+                                                                           elements, exponent_bits <= 5)
+                                                  : consider_wide(&c, folded, exponent_bits + joined, elements);
             if (bits == UINT64_MAX)
                 continue;
             /* The joined bits need not be stored. */
@@ -430,8 +428,7 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
         znn_store32(dst + 12, (uint32_t)escapes);
         uint16_t states[ZNN_NARROW_LANES_MAX];
         for (unsigned l = 0; l < lanes; l++)
-            states[l] =
-                (uint16_t)(0x8000 | (znn_load32(bits + STATE_BITS * l / 8) >> STATE_BITS * l % 8 & 0x7fff));
+            states[l] = (uint16_t)(0x8000 | (znn_load32(bits + STATE_BITS * l / 8) >> STATE_BITS * l % 8 & 0x7fff));
         uint8_t *stream_end = coder->stream + znn_wide_room(coder->chunk_max);
         stream_size = narrow_encode(&c.table, lanes, coder->symbols, rows, states, stream_end);
         if ((size_t)(end - out) < packed + stream_size + tail)
@@ -512,8 +509,8 @@ static void join(const joiner *j, uint8_t *dst, size_t count, const uint8_t *cod
     uint16_t symbols[BLOCK_GROUPS * ZNN_GROUP];
     const unsigned mask = (1u << f->symbol_bits) - 1;
     for (size_t i = 0; i < count * ZNN_GROUP; i++)
-        symbols[i] = (uint16_t)(j->by_index ? j->by_index->of[codes[i] % ZNN_NARROW_INDICES]
-                                            : (codes[i] + j->base) & mask);
+        symbols[i] =
+            (uint16_t)(j->by_index ? j->by_index->of[codes[i] % ZNN_NARROW_INDICES] : (codes[i] + j->base) & mask);
     znn_fields_join(f, dst, count, symbols, planes);
 }
 
@@ -581,13 +578,8 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
     const size_t groups = (elements + ZNN_GROUP - 1) / ZNN_GROUP;
     znn_narrow_table table;
     znn_symbols symbols;
-    joiner j = {.coder = coder,
-                .fields = &f,
-                .base = base,
-                .hasher = hasher,
-                .dst = dst,
-                .elements = elements,
-                .large = large};
+    joiner j = {
+        .coder = coder, .fields = &f, .base = base, .hasher = hasher, .dst = dst, .elements = elements, .large = large};
     if (kind == CODER_NARROW) {
         size_t used = znn_narrow_table_read(&table, f.symbol_bits, p, (size_t)(end - p));
         if (!used || escapes > groups * ZNN_GROUP)
@@ -665,10 +657,10 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
             move_on(&f, planes, BLOCK_GROUPS);
         }
         /* The rest needs the planes' last bytes, which the states hold. */
+        if (groups - at > TAIL_GROUPS)
+            return ZNN_ERROR_FORMAT;
         narrow_decode(&d, coder->symbols, ((groups - at) * ZNN_GROUP + lanes - 1) / lanes);
         if (d.failed || d.next != d.end || (size_t)(d.escaped - coder->escaped) != escapes)
-            return ZNN_ERROR_FORMAT;
-        if (groups - at > TAIL_GROUPS)
             return ZNN_ERROR_FORMAT;
         size_t stored = 0;
         if (last_raw >= 0)

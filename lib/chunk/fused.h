@@ -29,12 +29,12 @@ void znn_patches_apply(znn_patches *p, const znn_fields *f, uint8_t *dst, size_t
 typedef struct {
     const znn_fields *fields;
     const znn_symbols *symbols;
-    znn_narrow_decoder *decoder;                /* of 256 lanes */
-    const uint8_t *planes[ZNN_PLANES_MAX];      /* moved on */
+    znn_narrow_decoder *decoder;           /* of 256 lanes */
+    const uint8_t *planes[ZNN_PLANES_MAX]; /* moved on */
     znn_patches *patches;
-    uint8_t *dst;                               /* moved on */
-    znn_hasher *hasher;                         /* fresh, or NULL. After the call as after an update */
-    bool streaming;                             /* past the caches */
+    uint8_t *dst;       /* moved on */
+    znn_hasher *hasher; /* fresh, or NULL. After the call as after an update */
+    bool streaming;     /* past the caches */
 } znn_fused;
 
 /* Decode up to `groups` groups; returns how many, maybe none. A vector may be

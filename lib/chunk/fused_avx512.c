@@ -6,8 +6,8 @@
 
 #define VECTORS 4 /* of 64 lanes */
 #define LANES (64 * VECTORS)
-#define RING 4    /* units on their way to memory */
-#define LAG 2     /* units between making an element and copying it out */
+#define RING 4 /* units on their way to memory */
+#define LAG 2  /* units between making an element and copying it out */
 
 /*
  * A unit is a row of 256 lanes, or as many as fill a block of XXH3 (1024
@@ -17,8 +17,8 @@
  * dst's 64-byte boundaries are not the ring's: `head` bytes of the next unit are needed.
  */
 typedef struct {
-    uint8_t *to;          /* where the next unit goes, on a boundary of 64 bytes */
-    size_t head;          /* bytes before the boundary */
+    uint8_t *to; /* where the next unit goes, on a boundary of 64 bytes */
+    size_t head; /* bytes before the boundary */
     bool streaming, hashed;
     znn_hash_block hash;
 } outlet;
@@ -70,8 +70,8 @@ ZNN_INLINE void run_group(const znn_layout l, const vectors *t, lanes *s, __m512
     }
 }
 
-ZNN_INLINE void run_unit(const znn_layout l, const unsigned rows, const vectors *t, lanes *s, uint8_t *into,
-                         outlet *o, const uint8_t *from)
+ZNN_INLINE void run_unit(const znn_layout l, const unsigned rows, const vectors *t, lanes *s, uint8_t *into, outlet *o,
+                         const uint8_t *from)
 {
     for (unsigned r = 0; r < rows; r++) {
         run_group(l, t, s, &s->low0, &s->high0, VECTORS * r, into, o, from);

@@ -13,17 +13,21 @@
 /* A wide-coded plane, or none: see plane.c. */
 typedef enum { ZNN_PLANE_RAW = 0, ZNN_PLANE_CONSTANT = 1, ZNN_PLANE_WIDE = 2, ZNN_PLANE_ZSTD = 3 } znn_plane_method;
 
+#define ZNN_CODES_ROOM (32u << 10) /* bytes; the decoder's blocks and tails are half of it at most */
+
 struct znn_chunk_coder {
     znn_allocator allocator;
     size_t chunk_max;
     ZSTD_CCtx *cctx;
     ZSTD_DCtx *dctx;
-    uint8_t *symbols;    /* chunk_max + a row */
+    uint8_t *symbols;    /* chunk_max + a row. Decoding: narrow codes of a few blocks at a time */
     uint16_t *symbols16; /* encoding: as many */
     uint8_t *planes;     /* chunk_max + 8 groups */
-    uint8_t *escaped;    /* chunk_max + a row: indices that the narrow coder escaped */
-    uint8_t *stream;     /* encoding: room for one coded plane */
-    uint8_t *block;      /* decoding: output on its way to memory */
+    uint8_t *escaped;    /* chunk_max + a row: indices that the narrow coder escaped;
+                            decoding: in symbols, from CODES_ROOM on */
+    uint8_t *own_escaped;
+    uint8_t *stream; /* encoding: room for one coded plane */
+    uint8_t *block;  /* decoding: output on its way to memory */
 };
 
 size_t znn_plane_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t *src, size_t n, bool numbers, int level,

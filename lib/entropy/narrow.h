@@ -36,23 +36,23 @@
 typedef struct {
     uint8_t code_of_slot[256];
     uint8_t offset_of_slot[256];
-    uint8_t slot_of[256];              /* by start + offset: what the encoder needs */
+    uint8_t slot_of[256]; /* by start + offset: what the encoder needs */
     bool spread;
-    uint8_t freq[ZNN_NARROW_INDICES];  /* 0: not coded. The escape's stand at tail[0] */
+    uint8_t freq[ZNN_NARROW_INDICES]; /* 0: not coded. The escape's stand at tail[0] */
     uint8_t start[ZNN_NARROW_INDICES];
     uint16_t symbol[ZNN_NARROW_INDICES];
-    uint64_t known;                    /* bit i: index i has a symbol */
-    uint8_t tail[ZNN_NARROW_INDICES];  /* the indices that are escaped, in the table's order */
+    uint64_t known;                   /* bit i: index i has a symbol */
+    uint8_t tail[ZNN_NARROW_INDICES]; /* the indices that are escaped, in the table's order */
     unsigned tail_count;
-    unsigned escape_bits;              /* of an escape's place in tail[] */
-    unsigned base;                     /* the symbols are base to base + 63, but for a few far ones */
+    unsigned escape_bits; /* of an escape's place in tail[] */
+    unsigned base;        /* the symbols are base to base + 63, but for a few far ones */
 } znn_narrow_table;
 
 /* Make the table for symbols of symbol_bits with counts[], `elements` in all.
  * Returns the estimated bits of all of them, table and escapes included and
  * with 32 for every element whose symbol is not known; UINT64_MAX if too many are. */
-uint64_t znn_narrow_table_build(znn_narrow_table *table, const uint32_t *counts, unsigned symbol_bits,
-                                size_t elements, bool spread);
+uint64_t znn_narrow_table_build(znn_narrow_table *table, const uint32_t *counts, unsigned symbol_bits, size_t elements,
+                                bool spread);
 size_t znn_narrow_table_write(const znn_narrow_table *table, uint8_t *dst); /* at most TABLE_MAX bytes */
 /* Bytes read, 0 if the table is invalid or does not fit into size. */
 size_t znn_narrow_table_read(znn_narrow_table *table, unsigned symbol_bits, const uint8_t *src, size_t size);
@@ -62,7 +62,7 @@ typedef struct {
     const uint8_t *next, *end; /* the stream */
     const uint8_t *escaped;    /* indices; one for every symbol, and 64 more, must be readable */
     unsigned lanes;
-    bool failed;               /* the stream ended too early */
+    bool failed; /* the stream ended too early */
     _Alignas(64) uint8_t low[ZNN_NARROW_LANES_MAX];
     _Alignas(64) uint8_t high[ZNN_NARROW_LANES_MAX];
     uint8_t tail[2 * ZNN_NARROW_SLACK]; /* the stream's last bytes, so that vectors may read past them */

@@ -66,13 +66,13 @@ bool znn_narrow_escapes_read_avx512(uint8_t *indices, const znn_narrow_table *t,
 }
 
 /* One symbol of 64 lanes, backwards; refill bytes go before *end. */
-ZNN_INLINE void encode_step(__m512i code, __m512i freq_table, __m512i start_table, const __m512i slot_of[4], __m512i reciprocal_low,
-                               __m512i reciprocal_high, __m512i *low, __m512i *high, uint8_t **end)
+ZNN_INLINE void encode_step(__m512i code, __m512i freq_table, __m512i start_table, const __m512i slot_of[4],
+                            __m512i reciprocal_low, __m512i reciprocal_high, __m512i *low, __m512i *high, uint8_t **end)
 {
     const __m512i byte = _mm512_set1_epi16(0x00ff);
-    const __m512i positions = _mm512_setr_epi64(0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x1716151413121110,
-                                                0x1f1e1d1c1b1a1918, 0x2726252423222120, 0x2f2e2d2c2b2a2928,
-                                                0x3736353433323130, 0x3f3e3d3c3b3a3938);
+    const __m512i positions =
+        _mm512_setr_epi64(0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x1716151413121110, 0x1f1e1d1c1b1a1918,
+                          0x2726252423222120, 0x2f2e2d2c2b2a2928, 0x3736353433323130, 0x3f3e3d3c3b3a3938);
     __m512i freq = _mm512_permutexvar_epi8(code, freq_table);
     __m512i start = _mm512_permutexvar_epi8(code, start_table);
     __m512i rl = _mm512_permutexvar_epi8(code, reciprocal_low);
@@ -135,8 +135,8 @@ ZNN_INLINE size_t encode(const znn_narrow_table *t, const uint8_t *codes, size_t
     for (const uint8_t *s = codes + rows * 64 * vectors; s != codes;) {
         s -= 64 * vectors;
         for (unsigned v = vectors; v-- > 0;)
-            encode_step(_mm512_loadu_si512(s + 64 * v), freq, start, spread ? slot_of : NULL, rl, rh,
-                        &low[v], &high[v], &p);
+            encode_step(_mm512_loadu_si512(s + 64 * v), freq, start, spread ? slot_of : NULL, rl, rh, &low[v], &high[v],
+                        &p);
     }
     p -= 64 * vectors;
     for (unsigned v = 0; v < vectors; v++)

@@ -23,29 +23,58 @@ def unzstd(data, size):
     return out
 
 
-def narrow(data, lanes, count):
-    """The symbols of the rows that hold `count`, and the lanes' last states."""
-    n = data[0] + 1
-    slots, start = [], 0
-    for i in range(n):
-        symbol, frequency = data[1 + 2 * i], data[2 + 2 * i]
-        slots += [(symbol, frequency, k) for k in range(frequency)]
-        start += frequency
-    need(start == 256, "narrow: frequencies")
-    at = 1 + 2 * n
-    states = [data[at + l] | data[at + lanes + l] << 8 for l in range(lanes)]
-    at += 2 * lanes
+def unpack(data, bits, count):
+    """`count` numbers of `bits` bits, least significant bit first."""
+    number = int.from_bytes(data, "little")
+    need(number >> bits * count == 0, "packed: bits left over")
+    text = bytes(data) + b"\0\0"
+    return [int.from_bytes(text[i * bits // 8 : i * bits // 8 + 2], "little") >> i * bits % 8 & (1 << bits) - 1
+            for i in range(count)]
+
+
+def narrow_table(data, at, s):
+    """Slots (index or None for the escape, frequency, offset), symbols by index, the tail, and where the table ends."""
+    base, far, escape, known = struct.unpack_from("<HBBQ", data, at)
+    spread, base = base >> 15, base & 0x7FFF
+    at += 12
+    symbols, tail, entries = {}, [], [(None, escape)] * escape
+    for k in range(64):
+        index = (base + k) % 64
+        if known >> index & 1:
+            symbols[index] = base + k
+            frequency = data[at]
+            at += 1
+            entries += [(index, frequency)] * frequency
+            if frequency == 0:
+                tail.append(index)
+    for symbol in struct.unpack_from("<%dH" % far, data, at):
+        need(symbol % 64 in symbols, "narrow: far symbol")
+        symbols[symbol % 64] = symbol
+    need(base < 1 << s and all(symbol < 1 << s for symbol in symbols.values()), "narrow: symbols")
+    need(len(entries) == 256 and bool(escape) == bool(tail), "narrow: frequencies")
+    slots, seen = [], {}
+    for p in range(256):
+        index, frequency = entries[159 * p % 256 if spread else p]
+        slots.append((index, frequency, seen.get(index, 0)))
+        seen[index] = seen.get(index, 0) + 1
+    return slots, symbols, tail, at + 2 * far
+
+
+def narrow(data, slots, escapes, lanes, count):
+    """The indices of the rows that hold `count`, and the lanes' last states."""
+    states = [data[l] | data[lanes + l] << 8 for l in range(lanes)]
+    at, escapes = 2 * lanes, iter(escapes)
     out = bytearray()
     for _ in range(-(-count // lanes)):
         for l in range(lanes):
-            symbol, frequency, offset = slots[states[l] & 255]
-            out.append(symbol)
+            index, frequency, offset = slots[states[l] & 255]
+            out.append(next(escapes) if index is None else index)
             x = frequency * (states[l] >> 8) + offset
             if x < 256:
                 x = x << 8 | data[at]
                 at += 1
             states[l] = x
-    need(at == len(data), "narrow: bytes left over")
+    need(at == len(data) and next(escapes, None) is None, "narrow: bytes left over")
     return out[:count], states
 
 
@@ -101,63 +130,62 @@ def method_groups(data, size, element):
 
 
 def method_float(data, size, element):
-    coder, lanes_log, s, drop, base, rare_count, zero, forms, zero2, patch_size = struct.unpack_from("<BBBBHBBHHI", data)
-    need(zero == 0 and zero2 == 0 and coder < 2, "float: header")
+    coder, lanes_log, s, drop, base, forms, patch_size, escapes = struct.unpack_from("<BBBBHHII", data)
+    need(coder < 2 and 1 <= s <= 15, "float: header")
+    need((6 <= lanes_log <= 8 and base == 0) if coder == 0 else (lanes_log == 0 and escapes == 0), "float: header")
     count, tail = divmod(size, element)
     groups = -(-count // 64)
     width = 8 * element - drop
-    rest_bits = width - s
-    byte_planes, packed = divmod(rest_bits, 8)
-    rare = struct.unpack_from("<%dH" % rare_count, data, 16)
-    at = 16 + 2 * rare_count
+    mantissa = width - 1 - s
+    need(mantissa >= 0, "float: header")
+    byte_planes, top_bits = mantissa // 8, mantissa % 8 + 1
+    at, stop = 16, len(data) - tail
+    if coder == 0:
+        slots, known, tail_indices, at = narrow_table(data, at, s)
     patches = data[at : at + patch_size]
     at += patch_size
-    stop = len(data) - tail
 
-    sizes = [64 * groups] * byte_planes + ([8 * packed * groups] if packed else [])
-    raw = [p for p in range(len(sizes)) if forms >> 2 * p & 3 == 0]
+    sizes = {p: 64 * groups for p in range(byte_planes)} | {7: 8 * top_bits * groups}
+    raw = [p for p in sizes if forms >> 2 * p & 3 == 0]
     lanes = 1 << lanes_log
     held = min(15 * lanes // 8, sizes[raw[-1]]) if coder == 0 and raw else 0
-    planes = []
-    for p, plane_size in enumerate(sizes):
-        values, at = plane(data, at, plane_size - (held if raw and p == raw[-1] else 0), forms >> 2 * p & 3)
-        planes.append(values)
+    planes = {}
+    for p, plane_size in sizes.items():
+        planes[p], at = plane(data, at, plane_size - (held if raw and p == raw[-1] else 0), forms >> 2 * p & 3)
+    need(all(p in sizes or forms >> 2 * p & 3 == 0 for p in range(8)), "float: forms")
     if coder == 0:
-        symbols, states = narrow(data[at:stop], lanes, 64 * groups)
+        bits = max(len(tail_indices) - 1, 0).bit_length()
+        packed = -(-escapes * bits // 8)
+        places = unpack(data[at : at + packed], bits, escapes)
+        need(not places or max(places) < len(tail_indices), "narrow: escapes")
+        at += packed
+        indices, states = narrow(data[at:stop], slots, [tail_indices[i] for i in places], lanes, 64 * groups)
+        symbols = [known[index] for index in indices]
         bits = sum((x & 0x7FFF) << 15 * l for l, x in enumerate(states))
         need(all(x >> 15 for x in states) and bits >> 8 * held == 0, "narrow: last states")
         if raw:
             planes[raw[-1]] = bytes(planes[raw[-1]]) + bits.to_bytes(15 * lanes // 8, "little")[:held]
     else:
-        symbols = wide(data[at:stop], 64 * groups)
-    if packed:
-        text = bytes(planes[-1])
-        planes[-1] = [
-            (int.from_bytes(text[i * packed // 8 : i * packed // 8 + 2], "little") >> i * packed % 8) & ((1 << packed) - 1)
-            for i in range(64 * groups)
-        ]
+        symbols = [(byte + base) % (1 << s) for byte in wide(data[at:stop], 64 * groups)]
+    top = unpack(planes.pop(7), top_bits, 64 * groups)
 
-    symbols = [(byte + base) % (1 << s) for byte in symbols]
-    position = i = 0
-    while i < len(patches):
-        word = struct.unpack_from("<H", patches, i)[0]
-        i += 2
-        position += word & 4095
-        if word >> 12 == 15:
-            symbol = struct.unpack_from("<H", patches, i)[0]
-            i += 2
-        else:
-            symbol = rare[word >> 12]
+    position = 0
+    need(len(patches) % 4 == 0, "patches")
+    for distance, symbol in struct.iter_unpack("<HH", patches):
+        position += distance
         if symbol != 65535:
-            symbols[position] = symbol
+            symbols[position] = symbol & (1 << s) - 1
         position += 1
 
     out = bytearray(64 * groups * element)
+    run = 16 // element
     for position in range(64 * groups):
-        rest = sum(values[position] << 8 * p for p, values in enumerate(planes))
-        v = (rest & 1) << width - 1 | symbols[position] << rest_bits - 1 | rest >> 1
+        v = sum(values[position] << 8 * p for p, values in planes.items())
+        v |= (top[position] & (1 << top_bits - 1) - 1) << 8 * byte_planes
+        v |= symbols[position] << mantissa | top[position] >> top_bits - 1 << width - 1
         group, j = divmod(position, 64)
-        index = 64 * group + 64 // element * (j % element) + j // element
+        j, i = divmod(j, 16)
+        index = 64 * group + 64 // element * (i // run) + run * j + i % run
         out[index * element : (index + 1) * element] = (v << drop).to_bytes(element, "little")
     return out[: count * element] + data[stop:]
 
