@@ -10,7 +10,7 @@ BENCH_FLAGS ?=
 PYTHON = .venv/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all configure setup demo test bench install clean format
+.PHONY: all configure setup demo test python bench install clean format
 
 all: configure
 	cmake --build $(BUILD) -j $(JOBS)
@@ -31,7 +31,13 @@ test: setup
 	@status=0; \
 	(cd $(BUILD) && ctest --output-on-failure --no-tests=error -j $(JOBS)) || status=1; \
 	ZNN=$(abspath $(BUILD))/znn $(PYTHON) -m pytest tests $(PYTEST_FLAGS) || status=1; \
+	{ $(MAKE) python && TMPDIR=$(abspath .cache)/tmp $(PYTHON) -m pytest python/tests $(PYTEST_FLAGS); } || status=1; \
 	exit $$status
+
+# The Python package, built and put into .venv. (Its own build folder is kept, so that only changes are compiled.)
+python: setup
+	CMAKE_ARGS="$(CMAKE_FLAGS)" $(PYTHON) -m pip install -q --disable-pip-version-check --no-deps \
+		--no-build-isolation --force-reinstall -C build-dir=$(BUILD)/python .
 
 bench: setup
 	@$(MAKE) all

@@ -4,6 +4,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <string.h> /* not in Python.h with the stable ABI */
 
 #include <znn.h>
 

@@ -37,7 +37,7 @@ def mixed():
 # name: (model, dtype or None to leave it, arguments of save_pretrained)
 MODELS = {
     "llama": (llama, torch.bfloat16, {}),
-    "llama in shards": (llama, torch.bfloat16, {"max_shard_size": "60KB"}),
+    "llama in shards": (llama, torch.bfloat16, {"max_shard_size": "160KB"}),
     "llama, tied": (lambda: llama(tie_word_embeddings=True), torch.float16, {}),
     "mixtral": (mixtral, torch.bfloat16, {}),
     "mixtral in shards": (mixtral, torch.bfloat16, {"max_shard_size": "60KB"}),

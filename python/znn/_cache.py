@@ -109,10 +109,10 @@ class CachedModel:
 
         folder = self.cache / ".locks" / self.folder.name
         folder.mkdir(parents=True, exist_ok=True)
-        names = {"znn", *(os.path.basename(target) for target in _entries(self.tree).values() if target)}
+        names = {os.path.basename(target) for target in _entries(self.tree).values() if target}
         names |= {path.stem for path in folder.glob("*.lock")}
         with contextlib.ExitStack() as stack:
-            for name in sorted(names):
+            for name in ("znn", *sorted(names - {"znn"})):
                 try:
                     stack.enter_context(FileLock(folder / f"{name}.lock", mode=0o664).acquire(timeout=0))
                 except Timeout:

@@ -2,7 +2,7 @@
 
 import torch
 
-import znn
+from .. import ZnnError, _core
 
 # Smaller ones are decompressed before further threads would have begun.
 _WORTH_THREADS = 1 << 20
@@ -35,15 +35,16 @@ def decompressed(stored, name, dtype, shape, threads=0):
     Raises ZnnError that names the tensor if the frame is damaged or holds something else.
     """
     out = torch.empty(shape, dtype=dtype)
-    frame = stored.cpu().contiguous()
+    frame = stored.cpu().contiguous().numpy()
     try:
-        size = znn.content_size(frame)
+        size = _core.content_size(frame)
         if size != out.nbytes:
-            raise znn.ZnnError(f"its frame holds {size} bytes, its shape needs {out.nbytes}")
+            raise ZnnError(f"its frame holds {size} bytes, its shape needs {out.nbytes}")
         if size:
-            znn.decompress(frame, out=out.reshape(-1).view(torch.uint8), threads=threads if size >= _WORTH_THREADS else 1)
-    except znn.ZnnError as error:
-        raise znn.ZnnError(f"tensor {name!r}: {error}") from error
+            _core.decompress_into(frame, out.reshape(-1).view(torch.uint8).numpy(),
+                                  threads if size >= _WORTH_THREADS else 1, True)
+    except ZnnError as error:
+        raise ZnnError(f"tensor {name!r}: {error}") from error
     return out
 
 
@@ -56,6 +57,6 @@ def restore(stored, name, entry, dtype, threads=0):
     if entry is not None:
         spelled, shape, _ = entry
         if spelled not in _DTYPES:
-            raise znn.ZnnError(f"tensor {name!r}: PyTorch has no {spelled}")
+            raise ZnnError(f"tensor {name!r}: PyTorch has no {spelled}")
         tensor = decompressed(stored, name, getattr(torch, _DTYPES[spelled]), shape, threads)
     return tensor if dtype is None else tensor.to(dtype)
