@@ -55,9 +55,10 @@ ZNN_API const char *znn_status_message(znn_status status);
 /* "0.1.0"; the library in use, which may differ from the header's. */
 ZNN_API const char *znn_version(void);
 
-/* The instruction set that the coders use in this process: "scalar" or
- * "avx512". Set the environment variable ZNN_ISA to "scalar" before the first
- * call to have that one. The bytes do not depend on it. */
+/* The instruction set that the coders use in this process: "avx512" (with VBMI
+ * and VBMI2), "avx2", "neon" or "scalar". Set the environment variable ZNN_ISA to
+ * one of these before the first call to have no more than that. The bytes do not
+ * depend on it. */
 ZNN_API const char *znn_isa(void);
 
 /* ---- Element types ----------------------------------------------------- */

@@ -9,21 +9,32 @@
 
 static const char *const names[] = {"scalar", "neon", "avx2", "avx512"};
 
-static znn_isa_level detect(void)
+static znn_isa_level highest(void)
 {
-    znn_isa_level isa = ZNN_ISA_SCALAR;
 #if ZNN_X86
     __builtin_cpu_init();
-    /* AVX2 and NEON have no paths of their own yet: scalar code runs there. */
-    if (__builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+                      __builtin_cpu_supports("popcnt");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"))
-        isa = ZNN_ISA_AVX512;
+        return ZNN_ISA_AVX512;
+    if (avx2)
+        return ZNN_ISA_AVX2;
+#elif ZNN_ARM64
+    return ZNN_ISA_NEON; /* every such processor has it */
 #endif
+    return ZNN_ISA_SCALAR;
+}
+
+static znn_isa_level detect(void)
+{
+    const znn_isa_level most = highest();
     const char *wish = getenv("ZNN_ISA");
-    if (wish && strcmp(wish, names[ZNN_ISA_SCALAR]) == 0)
-        isa = ZNN_ISA_SCALAR;
-    return isa;
+    for (int i = ZNN_ISA_SCALAR; wish && i < (int)most; i++)
+        if (strcmp(wish, names[i]) == 0 && (i == ZNN_ISA_SCALAR || (i == ZNN_ISA_NEON) == ZNN_ARM64))
+            return (znn_isa_level)i;
+    return most;
 }
 
 znn_isa_level znn_cpu_isa(void)

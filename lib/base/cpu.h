@@ -12,6 +12,11 @@ typedef enum { ZNN_ISA_SCALAR = 0, ZNN_ISA_NEON = 1, ZNN_ISA_AVX2 = 2, ZNN_ISA_A
 #else
 #define ZNN_X86 0
 #endif
+#if defined(__aarch64__) && !ZNN_BIG_ENDIAN
+#define ZNN_ARM64 1
+#else
+#define ZNN_ARM64 0
+#endif
 
 /* The highest level that the processor has and ZNN_ISA allows. */
 znn_isa_level znn_cpu_isa(void);

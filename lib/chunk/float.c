@@ -23,11 +23,8 @@
  * shorter) where the coder is narrow: they are the low 15 bits of the lanes'
  * last states, 15 bits a lane, least significant bit first; bits left over are 0.
  */
-#include "base/cpu.h"
-#include "base/log2.h"
-#include "chunk/fused.h"
 #include "chunk/methods.h"
-#include "entropy/narrow.h"
+#include "chunk/paths.h"
 #include "entropy/wide.h"
 
 #define HEADER 16
@@ -48,43 +45,6 @@ typedef struct {
     unsigned common; /* wide: the commonest symbol byte */
     znn_narrow_table table;
 } choice;
-
-/* ---- the instruction set's own ways ---- */
-
-static bool has_avx512(void)
-{
-    return ZNN_X86 && znn_cpu_isa() == ZNN_ISA_AVX512;
-}
-
-static size_t narrow_encode(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
-                            const uint16_t *initial, uint8_t *dst_end)
-{
-#if ZNN_X86
-    if (has_avx512())
-        return znn_narrow_encode_avx512(table, lanes, codes, rows, initial, dst_end);
-#endif
-    return znn_narrow_encode_scalar(table, lanes, codes, rows, initial, dst_end);
-}
-
-static void narrow_decode(znn_narrow_decoder *d, uint8_t *out, size_t rows)
-{
-#if ZNN_X86
-    if (has_avx512()) {
-        znn_narrow_decode_avx512(d, out, rows);
-        return;
-    }
-#endif
-    znn_narrow_decode_scalar(d, out, rows);
-}
-
-static bool read_escapes(uint8_t *dst, const znn_narrow_table *table, size_t count, const uint8_t *src)
-{
-#if ZNN_X86
-    if (has_avx512())
-        return znn_narrow_escapes_read_avx512(dst, table, count, src);
-#endif
-    return znn_narrow_escapes_read_scalar(dst, table, count, src);
-}
 
 /* ---- choosing ---------------------------------------------------------- */
 
@@ -250,8 +210,8 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
     for (unsigned p = 0; p < ZNN_PLANES_MAX; p++)
         if (planes[p])
             at[p] = planes[p] + first * znn_plane_group_size(f, p);
-#if ZNN_X86
-    if (k->c->coder == CODER_NARROW && has_avx512() && znn_fields_known_avx512(f)) {
+    const znn_paths *paths = znn_paths_chosen();
+    if (k->c->coder == CODER_NARROW && paths->knows && paths->knows(f)) {
         znn_split_codes codes = {.symbols = &k->symbols,
                                  .codes = k->codes,
                                  .common = k->common,
@@ -262,7 +222,7 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
         for (size_t g = 0; g < groups;) {
             const size_t part = ZNN_MIN(groups - g, BLOCK_GROUPS);
             codes.missing_count = 0;
-            znn_fields_split_avx512(f, src, part, &codes, at);
+            paths->split(f, src, part, &codes, at);
             for (size_t i = 0; i < codes.missing_count; i++)
                 add_patch(&k->patches, (first + g) * ZNN_GROUP + (size_t)(codes.missing[i] >> 16),
                           codes.missing[i] & 0xffff);
@@ -274,7 +234,6 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
         k->escaped = codes.escaped;
         return;
     }
-#endif
     znn_fields_split(f, src, groups, coder->symbols16, at);
     if (k->c->coder == CODER_WIDE) {
         for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
@@ -430,7 +389,7 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
         for (unsigned l = 0; l < lanes; l++)
             states[l] = (uint16_t)(0x8000 | (znn_load32(bits + STATE_BITS * l / 8) >> STATE_BITS * l % 8 & 0x7fff));
         uint8_t *stream_end = coder->stream + znn_wide_room(coder->chunk_max);
-        stream_size = narrow_encode(&c.table, lanes, coder->symbols, rows, states, stream_end);
+        stream_size = znn_paths_chosen()->narrow_encode(&c.table, lanes, coder->symbols, rows, states, stream_end);
         if ((size_t)(end - out) < packed + stream_size + tail)
             return 0;
         znn_narrow_escapes_write(out, &c.table, coder->escaped, escapes);
@@ -500,12 +459,11 @@ static void join(const joiner *j, uint8_t *dst, size_t count, const uint8_t *cod
                  const uint8_t *const planes[ZNN_PLANES_MAX])
 {
     const znn_fields *f = j->fields;
-#if ZNN_X86
-    if (j->by_index && has_avx512() && znn_fields_known_avx512(f)) {
-        znn_fields_join_avx512(f, dst, count, codes, j->by_index, planes);
+    const znn_paths *paths = znn_paths_chosen();
+    if (j->by_index && paths->knows && paths->knows(f)) {
+        paths->join(f, dst, count, codes, j->by_index, planes);
         return;
     }
-#endif
     uint16_t symbols[BLOCK_GROUPS * ZNN_GROUP];
     const unsigned mask = (1u << f->symbol_bits) - 1;
     for (size_t i = 0; i < count * ZNN_GROUP; i++)
@@ -628,17 +586,17 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
         if (!znn_wide_decode(coder->symbols, groups * ZNN_GROUP, p, (size_t)(end - p)))
             return ZNN_ERROR_FORMAT;
     } else {
+        const znn_paths *paths = znn_paths_chosen();
         znn_narrow_decoder d;
         const size_t packed = znn_narrow_escapes_size(&table, escapes);
-        if ((size_t)(end - p) < packed + 2 * lanes || !read_escapes(coder->escaped, &table, escapes, p))
+        if ((size_t)(end - p) < packed + 2 * lanes || !paths->escapes_read(coder->escaped, &table, escapes, p))
             return ZNN_ERROR_FORMAT;
         p += packed;
         if (!znn_narrow_decoder_begin(&d, &table, lanes, p, (size_t)(end - p), coder->escaped))
             return ZNN_ERROR_FORMAT;
         const size_t safe = last_raw < 0 ? groups : last_raw_stored / znn_plane_group_size(&f, (unsigned)last_raw);
         const size_t whole = ZNN_MIN(safe, elements / ZNN_GROUP);
-#if ZNN_X86
-        if (lanes == 256 && has_avx512()) {
+        if (lanes == 256 && paths->fused) {
             znn_fused fused = {.fields = &f,
                                .symbols = &symbols,
                                .decoder = &d,
@@ -647,19 +605,18 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
                                .hasher = hasher,
                                .streaming = large};
             memcpy(fused.planes, planes, sizeof planes);
-            at = znn_fused_decode_avx512(&fused, whole);
+            at = paths->fused(&fused, whole);
             memcpy(planes, fused.planes, sizeof planes);
         }
-#endif
         for (; at + BLOCK_GROUPS <= whole; at += BLOCK_GROUPS) {
-            narrow_decode(&d, coder->symbols, BLOCK_GROUPS * ZNN_GROUP / lanes);
+            paths->narrow_decode(&d, coder->symbols, BLOCK_GROUPS * ZNN_GROUP / lanes);
             join_block(&j, at, BLOCK_GROUPS, coder->symbols, planes);
             move_on(&f, planes, BLOCK_GROUPS);
         }
         /* The rest needs the planes' last bytes, which the states hold. */
         if (groups - at > TAIL_GROUPS)
             return ZNN_ERROR_FORMAT;
-        narrow_decode(&d, coder->symbols, ((groups - at) * ZNN_GROUP + lanes - 1) / lanes);
+        paths->narrow_decode(&d, coder->symbols, ((groups - at) * ZNN_GROUP + lanes - 1) / lanes);
         if (d.failed || d.next != d.end || (size_t)(d.escaped - coder->escaped) != escapes)
             return ZNN_ERROR_FORMAT;
         size_t stored = 0;

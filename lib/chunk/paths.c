@@ -1,0 +1,29 @@
+#include "chunk/paths.h"
+
+static const znn_paths scalar = {
+    .narrow_encode = znn_narrow_encode_scalar,
+    .narrow_decode = znn_narrow_decode_scalar,
+    .escapes_read = znn_narrow_escapes_read_scalar,
+};
+
+#if ZNN_X86
+static const znn_paths avx512 = {
+    .narrow_encode = znn_narrow_encode_avx512,
+    .narrow_decode = znn_narrow_decode_avx512,
+    .escapes_read = znn_narrow_escapes_read_avx512,
+    .knows = znn_fields_known_avx512,
+    .split = znn_fields_split_avx512,
+    .join = znn_fields_join_avx512,
+    .fused = znn_fused_decode_avx512,
+};
+#endif
+
+const znn_paths *znn_paths_chosen(void)
+{
+    switch (znn_cpu_isa()) {
+#if ZNN_X86
+    case ZNN_ISA_AVX512: return &avx512;
+#endif
+    default: return &scalar;
+    }
+}
