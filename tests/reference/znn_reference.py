@@ -142,8 +142,6 @@ def method_float(data, size, element):
     at, stop = 16, len(data) - tail
     if coder == 0:
         slots, known, tail_indices, at = narrow_table(data, at, s)
-    patches = data[at : at + patch_size]
-    at += patch_size
 
     sizes = {p: 64 * groups for p in range(byte_planes)} | {7: 8 * top_bits * groups}
     raw = [p for p in sizes if forms >> 2 * p & 3 == 0]
@@ -153,6 +151,8 @@ def method_float(data, size, element):
     for p, plane_size in sizes.items():
         planes[p], at = plane(data, at, plane_size - (held if raw and p == raw[-1] else 0), forms >> 2 * p & 3)
     need(all(p in sizes or forms >> 2 * p & 3 == 0 for p in range(8)), "float: forms")
+    patches = data[at : at + patch_size]
+    at += patch_size
     if coder == 0:
         bits = max(len(tail_indices) - 1, 0).bit_length()
         packed = -(-escapes * bits // 8)
