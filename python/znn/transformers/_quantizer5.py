@@ -10,12 +10,24 @@ model, and lets the converter make parameters of them. A compressed tensor is st
 import collections
 import concurrent.futures
 import os
+import re
 
-from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
+from transformers.core_model_loading import ConversionOps, SkipParameters, WeightConverter, WeightRenaming
 from transformers.quantizers.base import HfQuantizer
 
 from .. import _models
 from ._tensors import restore
+
+
+# Older versions do not tell a quantizer the dtype that a parameter shall have, nor compare sizes where there is one.
+_TELLS_MORE = hasattr(HfQuantizer, "get_new_dtype")
+
+
+def _parameter(model, name):
+    try:
+        return model.get_parameter_or_buffer(name)
+    except AttributeError:
+        return None  # a module's extra state
 
 
 class _AsItIs(ConversionOps):
@@ -41,12 +53,26 @@ class _Checkpoint:
         self.entries = {}  # {stored name: (dtype, shape, bytes) before compression}
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = min(self.cores, 8)
+        self.model = self.plan = None
         self.pool = None
         self.waiting = collections.deque()  # jobs that no thread has been asked to do
         self.ahead = 0
 
     def __deepcopy__(self, memo):
         return self
+
+    def expect(self, model, dtype):
+        self.model = model
+        self.plan = {re.compile(pattern.replace("*", ".*")): fixed
+                     for pattern, fixed in model._get_dtype_plan(dtype).items()}
+
+    def dtype_of(self, target):
+        """The dtype of a parameter to be, where it is not told."""
+        for pattern, fixed in self.plan.items():
+            if pattern.search(target):
+                return fixed
+        parameter = _parameter(self.model, target)
+        return None if parameter is None else parameter.dtype
 
     def add(self, read, name, dtype):
         job = _Job(read, name, self.entries.get(name), dtype)
@@ -72,6 +98,7 @@ class _Checkpoint:
         return tensors
 
     def close(self):
+        self.model = None
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=True)
             self.pool = None
@@ -92,26 +119,27 @@ class _Job:
 
 
 class _Decompressing(WeightConverter):
-    """A model's converter that takes compressed tensors. PEFT makes some of its own, with no checkpoint."""
-
-    __slots__ = ("checkpoint", "original", "pending_dtype")
+    """A model's converter that takes compressed tensors. PEFT makes some of these, and save_pretrained the reverse ones,
+    with no checkpoint: they convert as any."""
 
     def __init__(self, source_patterns, target_patterns, operations, force_cpu=True):
         # force_cpu: compressed bytes are of no use on the device; what they decompress to is moved there.
         super().__init__(source_patterns, target_patterns, operations, force_cpu=force_cpu)
-        self.checkpoint = self.original = self.pending_dtype = None
+        self.checkpoint = None
+        self.dtype = ...  # of the next parameter, once the loader has told it
 
     @classmethod
     def of(cls, original, checkpoint):
         made = cls(list(original._original_source_patterns), list(original._original_target_patterns),
                    original.operations)
         made.scope_prefix, made.base_model_prefix = original.scope_prefix, original.base_model_prefix
-        made.original, made.checkpoint = original, checkpoint
+        made.checkpoint = checkpoint
         return made
 
     def add_tensor(self, target_key, source_key, source_pattern, future):
         if self.checkpoint is not None:
-            future = self.checkpoint.add(future, source_key, self.pending_dtype)
+            dtype = self.checkpoint.dtype_of(target_key) if self.dtype is ... else self.dtype
+            future = self.checkpoint.add(future, source_key, dtype)
         super().add_tensor(target_key, source_key, source_pattern, future)
 
     def materialize_tensors(self):
@@ -122,15 +150,10 @@ class _Decompressing(WeightConverter):
         tensors = iter(self.checkpoint.take([job for jobs in collected.values() for job in jobs]))
         return {pattern: [next(tensors) for _ in jobs] for pattern, jobs in collected.items()}
 
-    def reverse_transform(self):
-        # What save_pretrained undoes is the merge alone.
-        return super().reverse_transform() if self.original is None else self.original.reverse_transform()
-
 
 class _EveryOther(_Decompressing):
     """Takes any name, last of all, and changes nothing but the bytes."""
 
-    __slots__ = ()
     PATTERN = r"\Aznn(?#takes what no other converter took)\Z"
 
     def __init__(self, checkpoint):
@@ -140,8 +163,13 @@ class _EveryOther(_Decompressing):
     def rename_source_key(self, source_key):
         return source_key, self.source_patterns[0]
 
-    def convert(self, layer_name, **kwargs):
+    def convert(self, layer_name, model=None, loading_info=None, **kwargs):
         ((tensor,),) = self.materialize_tensors().values()
+        old = _parameter(model, layer_name)
+        if not _TELLS_MORE and old is not None and tensor.shape != old.shape:
+            loading_info.missing_keys.discard(layer_name)
+            loading_info.mismatched_keys.add((layer_name, tensor.shape, old.shape))
+            raise SkipParameters
         return {layer_name: tensor}
 
     def was_used(self):
@@ -171,13 +199,16 @@ class ZnnQuantizer(HfQuantizer):
     def is_trainable(self):
         return True
 
-    def update_attn_implementation(self, config):
+    def update_tp_plan(self, config):
         # The first hook that sees the configuration: take out the words for those who load without znn.
         if getattr(config, "transformers_weights", None) == _models.HINT:
             delattr(config, "transformers_weights")
         return config
 
-    def _process_model_before_weight_loading(self, model, checkpoint_files=None, **kwargs):
+    update_attn_implementation = update_tp_plan  # where newer versions have that hook instead
+
+    def _process_model_before_weight_loading(self, model, dtype=None, checkpoint_files=None, **kwargs):
+        self.checkpoint.expect(model, dtype)
         if getattr(model.config, "distributed_config", None) is not None:
             raise NotImplementedError("a model compressed by znn cannot be loaded by tensor-parallel or FSDP plans, which "
                                       "read parts of the stored tensors; decompress it first (znn.transformers.decompress_model)")
@@ -185,7 +216,7 @@ class ZnnQuantizer(HfQuantizer):
             if str(path).endswith(".safetensors"):
                 self.checkpoint.entries.update(_models.compressed_tensors(path))
 
-    def update_weight_conversions(self, weight_conversions, model):
+    def update_weight_conversions(self, weight_conversions, model=None):
         converted = [_Decompressing.of(entry, self.checkpoint) if isinstance(entry, WeightConverter) else entry
                      for entry in weight_conversions]
         return [*converted, _EveryOther(self.checkpoint)]
@@ -199,7 +230,7 @@ class ZnnQuantizer(HfQuantizer):
         if isinstance(converter, _Decompressing):
             if converter.checkpoint is None:
                 return dtype
-            converter.pending_dtype = dtype
+            converter.dtype = dtype
             return None  # the bytes as they are stored; restore() casts
         name = converter._original_source_patterns[0]
         if isinstance(converter, WeightRenaming) and name in self.checkpoint.entries:

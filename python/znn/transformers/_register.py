@@ -24,10 +24,10 @@ def register():
     if major == 4:
         from ._quantizer4 import ZnnQuantizer
     else:
-        from transformers.quantizers.base import HfQuantizer
+        from transformers.core_model_loading import WeightConverter
 
-        if not hasattr(HfQuantizer, "get_new_dtype"):
-            raise ImportError(f"znn.transformers needs a newer transformers 5; this is {version}")
+        if not hasattr(WeightConverter, "force_cpu"):
+            raise ImportError(f"znn.transformers needs transformers 5.16 or newer, or 4.57; this is {version}")
         from ._quantizer5 import ZnnQuantizer
     auto.register_quantization_config(METHOD)(ZnnConfig)
     auto.register_quantizer(METHOD)(ZnnQuantizer)
