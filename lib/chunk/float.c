@@ -36,6 +36,7 @@
 #define COUNTS_MAX (1u << 14)
 #define BLOCK_GROUPS 64 /* the decoder's step: in the first-level cache */
 #define STATE_BITS 15
+#define UNSEEN 3
 #define SAMPLE_RUN 64   /* elements counted in one place */
 #define TAIL_GROUPS 256 /* more than a block and the groups that states hold */
 
@@ -103,8 +104,15 @@ static inline __attribute__((always_inline)) size_t count_runs(uint32_t *counts,
     }
     for (; at < elements; at++, counted++)
         counts[symbol_of(src + at * size, size, shift, mask)]++;
-    for (uint32_t s = 0; s <= mask; s++)
+    uint32_t seen = 0;
+    for (uint32_t s = 0; s <= mask; s++) {
         counts[s] += counts[s + stride] + counts[s + 2 * stride] + counts[s + 3 * stride];
+        /* What a sample has not seen among its neighbours may be there. */
+        if (counts[s])
+            seen = s + UNSEEN;
+        else if (every > 1 && s < seen)
+            counts[s] = 1, counted++;
+    }
     return counted;
 }
 

@@ -5,7 +5,7 @@
 
 #define SLOTS 256
 #define SPREAD 159      /* odd, and near 256 times the golden ratio: any run of slots comes apart evenly */
-#define TAIL_MAX 16     /* an escape's place is at most 4 bits */
+#define FAR_LEAST 4     /* elements for which a far symbol is worth its place in the table */
 #define MISSING_BITS 32 /* what an element costs whose symbol the table does not know */
 
 /* 256 log2(i), rounded: integers, so that every machine chooses alike. */
@@ -141,7 +141,7 @@ uint64_t znn_narrow_table_build(znn_narrow_table *t, const uint32_t *counts, uns
     for (unsigned i = 0; i < here; i++) {
         const uint32_t count = counts[owner[i]];
         const bool is_far = owner[i] < t->base || owner[i] >= t->base + ZNN_NARROW_INDICES;
-        if (count == 0 || (is_far && count <= worth))
+        if (count == 0 || (is_far && count < FAR_LEAST))
             continue;
         far += is_far;
         unsigned at = n++;
@@ -156,7 +156,8 @@ uint64_t znn_narrow_table_build(znn_narrow_table *t, const uint32_t *counts, uns
     uint64_t best_bits = UINT64_MAX;
     unsigned best_coded = 0, best_tail = 0;
     uint32_t best_freq[ZNN_NARROW_INDICES + 1] = {0};
-    for (unsigned step = 1; step <= 2; step++) {
+    for (unsigned attempt = 0; attempt < 4; attempt++) {
+        const unsigned step = 1 + attempt % 2, tail_max = attempt < 2 ? 16 : 32;
         const uint64_t least = step * (uint64_t)elements * 7 / (SLOTS * 8);
         unsigned coded = 0;
         while (coded < n && counts[owner[order[coded]]] >= least)
@@ -164,8 +165,8 @@ uint64_t znn_narrow_table_build(znn_narrow_table *t, const uint32_t *counts, uns
         if (n - coded < 2) /* an escape for one symbol is no gain */
             coded = n;
         coded = ZNN_MAX(coded, 1);
-        const unsigned tail = ZNN_MIN(n - coded, TAIL_MAX);
-        if (coded == best_coded && best_bits != UINT64_MAX)
+        const unsigned tail = ZNN_MIN(n - coded, tail_max);
+        if (coded == best_coded && tail == best_tail)
             continue;
         uint32_t weights[ZNN_NARROW_INDICES + 1], freq[ZNN_NARROW_INDICES + 1];
         uint64_t escapes = 0;
