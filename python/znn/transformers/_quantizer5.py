@@ -11,6 +11,7 @@ import collections
 import concurrent.futures
 import os
 import re
+import threading
 
 from transformers.core_model_loading import ConversionOps, SkipParameters, WeightConverter, WeightRenaming
 from transformers.quantizers.base import HfQuantizer
@@ -41,6 +42,7 @@ class _AsItIs(ConversionOps):
 
 # Bytes that may be decompressed before the loader asks for them. It asks in the order of the names.
 _AHEAD = 256 << 20
+_STEP = 8 << 20
 
 
 class _Checkpoint:
@@ -96,6 +98,19 @@ class _Checkpoint:
             self.ahead -= job.size
             job.future = None
         return tensors
+
+    def read_ahead(self, paths):
+        """Let the system begin to read files, in the order of their bytes, before tensors are asked for out of order."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+
+        def advise():
+            for path in paths:
+                with open(path, "rb") as file:
+                    for begin in range(0, os.fstat(file.fileno()).st_size, _STEP):
+                        os.posix_fadvise(file.fileno(), begin, _STEP, os.POSIX_FADV_WILLNEED)
+
+        threading.Thread(target=advise, name="znn-read", daemon=True).start()
 
     def close(self):
         self.model = None
@@ -212,9 +227,11 @@ class ZnnQuantizer(HfQuantizer):
         if getattr(model.config, "distributed_config", None) is not None:
             raise NotImplementedError("a model compressed by znn cannot be loaded by tensor-parallel or FSDP plans, which "
                                       "read parts of the stored tensors; decompress it first (znn.transformers.decompress_model)")
-        for path in checkpoint_files or ():
-            if str(path).endswith(".safetensors"):
-                self.checkpoint.entries.update(_models.compressed_tensors(path))
+        paths = [path for path in checkpoint_files or () if str(path).endswith(".safetensors")]
+        for path in paths:
+            self.checkpoint.entries.update(_models.compressed_tensors(path))
+        if self.checkpoint.entries:
+            self.checkpoint.read_ahead(paths)
 
     def update_weight_conversions(self, weight_conversions, model=None):
         converted = [_Decompressing.of(entry, self.checkpoint) if isinstance(entry, WeightConverter) else entry
