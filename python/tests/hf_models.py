@@ -6,7 +6,13 @@ from pathlib import Path
 import torch
 import transformers
 
-SMALL = {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL = {
+    "vocab_size": 600,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
 FIVE = int(transformers.__version__.split(".")[0]) >= 5
 
 
@@ -16,7 +22,8 @@ def llama(**more):
 
 def mixtral():
     return transformers.MixtralForCausalLM(
-        transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=4))
+        transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=4)
+    )
 
 
 def bert():
@@ -29,7 +36,7 @@ def mixed():
     with torch.no_grad():
         for layer in model.model.layers:
             layer.input_layernorm.float().weight.uniform_()
-        noise = torch.randint(-2**15, 2**15, model.lm_head.weight.shape, dtype=torch.int16)
+        noise = torch.randint(-(2**15), 2**15, model.lm_head.weight.shape, dtype=torch.int16)
         model.lm_head.weight.copy_(noise.view(torch.bfloat16))
     return model
 
@@ -66,15 +73,24 @@ def assert_same(one, other, besides=()):
     ours, theirs = one.state_dict(), other.state_dict()
     assert list(ours) == list(theirs)
     for name, tensor in ours.items():
-        assert (tensor.dtype, tensor.shape, tensor.device) == (theirs[name].dtype, theirs[name].shape, theirs[name].device)
+        assert (tensor.dtype, tensor.shape, tensor.device) == (
+            theirs[name].dtype,
+            theirs[name].shape,
+            theirs[name].device,
+        )
         assert torch.equal(bits(tensor), bits(theirs[name])), name
-    plain = [{key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", *besides)}
-             for model in (one, other)]
+    plain = [
+        {key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", *besides)}
+        for model in (one, other)
+    ]
     assert plain[0] == plain[1]
 
 
 def contents(folder):
     """{relative path: SHA-256} of all files of a folder."""
     folder = Path(folder)
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

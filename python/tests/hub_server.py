@@ -1,8 +1,8 @@
 """A Hub on loopback: enough of its protocol for snapshot_download and from_pretrained with HF_ENDPOINT set to it.
 
-    with Hub() as hub:
-        commit = hub.push("org/model", folder)
-        ...  # hub.url, hub.requests
+with Hub() as hub:
+    commit = hub.push("org/model", folder)
+    ...  # hub.url, hub.requests
 """
 
 import hashlib
@@ -58,8 +58,11 @@ class Hub:
     def push(self, repository, folder, branch="main"):
         """Make a folder's files the branch's newest commit, and return it."""
         folder = Path(folder)
-        files = {path.relative_to(folder).as_posix(): _File(path.read_bytes())
-                 for path in sorted(folder.rglob("*")) if path.is_file()}
+        files = {
+            path.relative_to(folder).as_posix(): _File(path.read_bytes())
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
         commit = hashlib.sha1(json.dumps({name: file.oid for name, file in files.items()}).encode()).hexdigest()
         self.commits.setdefault(repository, {})[commit] = files
         self.refs.setdefault(repository, {})[branch] = commit
@@ -70,9 +73,11 @@ class Hub:
     def _answer(self, request):
         path = urllib.parse.unquote(urllib.parse.urlsplit(request.path).path).strip("/")
         for repository in self.commits:
-            for prefix, answer in ((f"api/models/{repository}/revision/", self._info),
-                                   (f"api/models/{repository}/tree/", self._tree),
-                                   (f"{repository}/resolve/", self._file)):
+            for prefix, answer in (
+                (f"api/models/{repository}/revision/", self._info),
+                (f"api/models/{repository}/tree/", self._tree),
+                (f"{repository}/resolve/", self._file),
+            ):
                 if path.startswith(prefix):
                     revision, _, rest = path.removeprefix(prefix).partition("/")
                     commit = self.refs[repository].get(revision, revision)
@@ -94,10 +99,10 @@ class Hub:
         if request.command == "HEAD":
             return
         if self.slow is not None and len(body) >= LARGE:
-            request.wfile.write(body[:len(body) // 2])
+            request.wfile.write(body[: len(body) // 2])
             request.wfile.flush()
             self.slow.wait(60)
-            body = body[len(body) // 2:]
+            body = body[len(body) // 2 :]
         request.wfile.write(body)
 
     def _json(self, request, value):
@@ -107,9 +112,20 @@ class Hub:
         self._send(request, 404, b"", [("X-Error-Code", code), ("X-Error-Message", code)])
 
     def _info(self, request, repository, commit, files, rest):
-        self._json(request, {"_id": "0", "id": repository, "modelId": repository, "sha": commit, "private": False,
-                             "tags": [], "downloads": 0, "likes": 0,
-                             "siblings": [{"rfilename": name} for name in files]})
+        self._json(
+            request,
+            {
+                "_id": "0",
+                "id": repository,
+                "modelId": repository,
+                "sha": commit,
+                "private": False,
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
+                "siblings": [{"rfilename": name} for name in files],
+            },
+        )
 
     def _tree(self, request, repository, commit, files, rest):
         entries = []
@@ -124,8 +140,12 @@ class Hub:
         file = files.get(name)
         if file is None:
             return self._refuse(request, "EntryNotFound")
-        headers = [("X-Repo-Commit", commit), ("ETag", f'"{file.etag}"'), ("Accept-Ranges", "bytes"),
-                   ("Content-Type", "application/octet-stream")]
+        headers = [
+            ("X-Repo-Commit", commit),
+            ("ETag", f'"{file.etag}"'),
+            ("Accept-Ranges", "bytes"),
+            ("Content-Type", "application/octet-stream"),
+        ]
         if file.sha256:
             headers += [("X-Linked-Etag", f'"{file.sha256}"'), ("X-Linked-Size", str(len(file.data)))]
         wanted = request.headers.get("Range", "")
@@ -133,5 +153,5 @@ class Hub:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             first, last = int(first), int(last) if last else len(file.data) - 1
             headers.append(("Content-Range", f"bytes {first}-{last}/{len(file.data)}"))
-            return self._send(request, 206, file.data[first:last + 1], headers)
+            return self._send(request, 206, file.data[first : last + 1], headers)
         return self._send(request, 200, file.data, headers)

@@ -54,7 +54,7 @@ def download(hub, cache, **arguments):
 
 
 def load(cache, revision=None):
-    # By the snapshot's path: given a name, from_pretrained would ask a Hub for adapters. The programs below give the name.
+    # By its path: given a name, from_pretrained would ask a Hub for adapters. The programs below give the name.
     folder = snapshot_download(NAME, cache_dir=cache, local_files_only=True, revision=revision)
     return AutoModelForCausalLM.from_pretrained(folder)
 
@@ -96,14 +96,16 @@ def test_refs_and_commits_stay(cache):
     compress(cache)
     after = scan_cache_dir(cache)
     assert {(r.commit_hash, r.refs) for repo in before.repos for r in repo.revisions} == {
-        (r.commit_hash, r.refs) for repo in after.repos for r in repo.revisions}
+        (r.commit_hash, r.refs) for repo in after.repos for r in repo.revisions
+    }
 
 
 def test_blobs_are_named_by_their_digests(cache):
     compress(cache)
     links, files = look(cache)
     assert {os.path.basename(target) for target in links.values()} == {
-        os.path.basename(name) for name in files if name.startswith("blobs/")}
+        os.path.basename(name) for name in files if name.startswith("blobs/")
+    }
     for name, digest in files.items():
         if name.startswith("blobs/") and len(os.path.basename(name)) == 64:
             assert digest == os.path.basename(name)
@@ -255,12 +257,20 @@ def test_a_file_downloaded_in_the_last_moment_is_kept(cache, monkeypatch):
 
 # ---- Runs that are killed ----
 
-STEPS = [(os, "rename"), (os, "replace"), (os, "link"), (os, "symlink"), (os, "unlink"), (os, "mkdir"), (os, "rmdir"),
-         (_cache, "exchange")]
+STEPS = [
+    (os, "rename"),
+    (os, "replace"),
+    (os, "link"),
+    (os, "symlink"),
+    (os, "unlink"),
+    (os, "mkdir"),
+    (os, "rmdir"),
+    (_cache, "exchange"),
+]
 
 
 def run_and_kill(work, at):
-    """Run work() in a child that dies at its step number `at`, which is not done. True if it came to its end instead."""
+    """Run work() in a child that dies at its step number `at`, undone. True if it came to its end instead."""
     child = os.fork()
     if child == 0:
         left = [at]
@@ -271,6 +281,7 @@ def run_and_kill(work, at):
                 if left[0] < 0:
                     os._exit(9)
                 return function(*arguments, **named)
+
             return call
 
         for module, name in STEPS:
@@ -409,7 +420,9 @@ def test_a_summary_says_what_was_saved(cache, capsys):
 
 def test_a_repository_in_the_cache_can_be_the_source(cache, tmp_path, plain):
     znn.transformers.compress_model(NAME, tmp_path / "compressed", cache_dir=cache)
-    assert_same(AutoModelForCausalLM.from_pretrained(plain), AutoModelForCausalLM.from_pretrained(tmp_path / "compressed"))
+    assert_same(
+        AutoModelForCausalLM.from_pretrained(plain), AutoModelForCausalLM.from_pretrained(tmp_path / "compressed")
+    )
 
 
 # ---- The whole story, in programs ----
@@ -425,12 +438,22 @@ print(digest.hexdigest())
 
 
 def test_programs_use_the_hub_before_and_after(tmp_path, hub, plain):
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
     (tmp_path / "program.py").write_text(PROGRAM)
 
     def run(*arguments, **more):
-        return subprocess.run([sys.executable, *map(str, arguments)], env={**environment, **more}, capture_output=True,
-                              text=True, timeout=300)
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
 
     first = run(tmp_path / "program.py")
     assert first.returncode == 0, first.stderr
@@ -458,8 +481,13 @@ def test_blobs_shared_between_repositories_are_given_back(cache):
     names = {os.path.basename(os.readlink(path)) for path in commit.glob("*.safetensors")}
     for i, name in enumerate(sorted(names)):
         blob = cache / FOLDER / "blobs" / name
-        assert publish(blob_path=str(blob), xet_hash=f"{i:064x}", cache_dir=str(cache), expected_size=blob.stat().st_size,
-                       replace_existing=False)
+        assert publish(
+            blob_path=str(blob),
+            xet_hash=f"{i:064x}",
+            cache_dir=str(cache),
+            expected_size=blob.stat().st_size,
+            replace_existing=False,
+        )
         assert blob.is_symlink()
     before = load(cache)
     digests = {name: _models.file_digest(cache / FOLDER / "blobs" / name) for name in names}

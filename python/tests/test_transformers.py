@@ -95,8 +95,14 @@ def test_device_maps_are_followed(models, name):
 def test_layers_can_be_offloaded_to_disk(models, name, tmp_path):
     pytest.importorskip("accelerate")
     plain, compressed = models(name)
-    places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "cpu",
-              "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    places = {
+        "model.embed_tokens": "cpu",
+        "model.layers.0": "cpu",
+        "model.layers.1": "disk",
+        "model.norm": "cpu",
+        "model.rotary_emb": "cpu",
+        "lm_head": "cpu",
+    }
     other = AutoModelForCausalLM.from_pretrained(compressed, device_map=places, offload_folder=tmp_path)
     text = torch.arange(12)[None]
     assert torch.equal(AutoModelForCausalLM.from_pretrained(plain)(text).logits, other(text).logits)
@@ -114,10 +120,13 @@ def test_a_task_head_is_new_where_the_plain_model_would_have_it_new(models):
 def test_sizes_that_do_not_match_are_reported_as_before_compression(models):
     config = AutoConfig.from_pretrained(models("llama")[1])
     config.vocab_size -= 100
-    _, found = AutoModelForCausalLM.from_pretrained(models("llama")[1], config=config, ignore_mismatched_sizes=True,
-                                                    output_loading_info=True)
+    _, found = AutoModelForCausalLM.from_pretrained(
+        models("llama")[1], config=config, ignore_mismatched_sizes=True, output_loading_info=True
+    )
     assert {(name, tuple(stored)) for name, stored, _ in found["mismatched_keys"]} == {
-        ("model.embed_tokens.weight", (600, 64)), ("lm_head.weight", (600, 64))}
+        ("model.embed_tokens.weight", (600, 64)),
+        ("lm_head.weight", (600, 64)),
+    }
 
 
 @pytest.mark.parametrize("name", ["llama, tied", "mixtral", "bert"])
@@ -218,16 +227,27 @@ def test_compressing_saves_a_third_of_bf16(models):
     assert sizes[1] < 0.72 * sizes[0]
 
 
-@pytest.mark.parametrize("spoil, why", [
-    (lambda folder: (folder / "config.json").unlink(), "no config.json"),
-    (lambda folder: next(folder.glob("*-00002-*")).unlink(), "not there"),
-    (lambda folder: [path.unlink() for path in folder.glob("model*")], "no model.safetensors"),
-    (lambda folder: (folder / "znn.json").write_text("{}"), "already"),
-    (lambda folder: (folder / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}'), "gptq"),
-    (lambda folder: (folder / "config.json").write_text("{"), "JSON"),
-    (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b.safetensors"}}'),
-     "not there"),
-], ids=["no config", "shard missing", "no weights", "compressed", "quantized", "broken config", "path in index"])
+@pytest.mark.parametrize(
+    "spoil, why",
+    [
+        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+        (lambda folder: next(folder.glob("*-00002-*")).unlink(), "not there"),
+        (lambda folder: [path.unlink() for path in folder.glob("model*")], "no model.safetensors"),
+        (lambda folder: (folder / "znn.json").write_text("{}"), "already"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}'),
+            "gptq",
+        ),
+        (lambda folder: (folder / "config.json").write_text("{"), "JSON"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text(
+                '{"weight_map": {"a": "../b.safetensors"}}'
+            ),
+            "not there",
+        ),
+    ],
+    ids=["no config", "shard missing", "no weights", "compressed", "quantized", "broken config", "path in index"],
+)
 def test_what_could_not_be_loaded_is_refused_and_nothing_is_made(models, tmp_path, spoil, why):
     shutil.copytree(models("llama in shards")[0], tmp_path / "plain")
     spoil(tmp_path / "plain")
@@ -263,7 +283,7 @@ def damaged(models, tmp_path):
     shutil.copytree(models("llama")[1], tmp_path / "damaged")
     path = tmp_path / "damaged" / "model.safetensors"
     data = bytearray(path.read_bytes())
-    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     name = "model.layers.1.mlp.up_proj.weight"
     first, last = header[name]["data_offsets"]
     data[8 + int.from_bytes(data[:8], "little") + (first + last) // 2] ^= 4
@@ -287,8 +307,13 @@ def test_restoring_and_verifying_damaged_data_names_the_tensor(damaged, tmp_path
 
 
 def run_python(*arguments, **environment):
-    return subprocess.run([sys.executable, "-W", "ignore", *map(str, arguments)], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "HF_HUB_OFFLINE": "1", **environment})
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+    )
 
 
 LOAD = """
@@ -308,7 +333,9 @@ def test_without_znn_the_loader_says_what_to_install(models):
 
 
 def test_importing_patches_nothing():
-    done = run_python("-c", """
+    done = run_python(
+        "-c",
+        """
 import safetensors, safetensors.torch, transformers, transformers.modeling_utils, transformers.quantizers.auto as auto
 import transformers.configuration_utils
 modules = (safetensors, safetensors.torch, transformers.modeling_utils, auto, transformers.configuration_utils)
@@ -320,7 +347,8 @@ import znn.transformers
 changed = {key for key, value in look().items() if before.get(key, value) != value}
 assert not changed, changed
 assert "znn" in auto.AUTO_QUANTIZER_MAPPING
-""")
+""",
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -347,7 +375,9 @@ def test_a_line_in_sitecustomize_lets_all_programs_load_compressed_models(models
 
 
 def test_autoload_imports_nothing_large():
-    done = run_python("-c", "import sys, znn.autoload; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)")
+    done = run_python(
+        "-c", "import sys, znn.autoload; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -75,21 +75,33 @@ def vllm(monkeypatch):
                 if method is not None:
                     method.append(name)
                 return cls
+
             return keep
+
         return register
 
     quantizations, loaders, methods = {}, {}, []
     for package in ("vllm", "vllm.model_executor", "vllm.model_executor.layers"):
         module(package)
-    module("vllm.model_executor.layers.linear", LinearBase=type("LinearBase", (), {}),
-           UnquantizedLinearMethod=type("UnquantizedLinearMethod", (), {}))
-    module("vllm.model_executor.layers.quantization", QUANTIZATION_METHODS=methods,
-           register_quantization_config=registry(quantizations, methods))
+    module(
+        "vllm.model_executor.layers.linear",
+        LinearBase=type("LinearBase", (), {}),
+        UnquantizedLinearMethod=type("UnquantizedLinearMethod", (), {}),
+    )
+    module(
+        "vllm.model_executor.layers.quantization",
+        QUANTIZATION_METHODS=methods,
+        register_quantization_config=registry(quantizations, methods),
+    )
     module("vllm.model_executor.layers.quantization.base_config", QuantizationConfig=type("QuantizationConfig", (), {}))
     module("vllm.model_executor.model_loader", register_model_loader=registry(loaders, None))
     module("vllm.model_executor.model_loader.default_loader", DefaultModelLoader=DefaultModelLoader)
-    return types.SimpleNamespace(quantizations=quantizations, loaders=loaders, methods=methods,
-                                 linear=modules["vllm.model_executor.layers.linear"])
+    return types.SimpleNamespace(
+        quantizations=quantizations,
+        loaders=loaders,
+        methods=methods,
+        linear=modules["vllm.model_executor.layers.linear"],
+    )
 
 
 @pytest.fixture(params=["llama in shards", "mixed"])
@@ -139,5 +151,7 @@ def test_registering_again_does_nothing(vllm):
 
 
 def test_vllm_finds_the_plugin():
-    found = [point.value for point in importlib.metadata.entry_points(group="vllm.general_plugins") if point.name == "znn"]
+    found = [
+        point.value for point in importlib.metadata.entry_points(group="vllm.general_plugins") if point.name == "znn"
+    ]
     assert found == ["znn.vllm:register"]

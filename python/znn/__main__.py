@@ -1,4 +1,4 @@
-"""python -m znn run PROGRAM ...: run a Python program that nobody can edit, which loads compressed models all the same."""
+"""python -m znn run PROGRAM ...: let a Python program that nobody can edit load compressed models."""
 
 import os
 import runpy

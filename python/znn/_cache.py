@@ -1,12 +1,12 @@
 """A model in the Hub's cache, changed from plain to compressed and back in one step.
 
-The cache keeps a repository as blobs/NAME (a file's content, named by its digest), snapshots/COMMIT/FILE (symbolic links
-to blobs) and refs/BRANCH (a commit). Blobs that huggingface_hub shares between repositories are links themselves.
+The cache keeps a repository as blobs/NAME (a file's content, named by its digest), snapshots/COMMIT/FILE (symbolic
+links to blobs) and refs/BRANCH (a commit). Blobs that huggingface_hub shares between repositories are links themselves.
 
 A change is prepared beside them, in .znn: the new blobs, and a new tree of snapshots. Then the new blobs are moved to
-blobs/, the two trees change places by one system call, and blobs that no snapshot names any longer are removed. A run that
-is killed leaves one tree or the other whole, and in .znn the list of blobs of which some are not needed; the next run
-removes those. Downloads are kept out by the cache's own locks.
+blobs/, the two trees change places by one system call, and blobs that no snapshot names any longer are removed. A run
+that is killed leaves one tree or the other whole, and in .znn the list of blobs of which some are not needed; the next
+run removes those. Downloads are kept out by the cache's own locks.
 """
 
 import contextlib
@@ -128,9 +128,11 @@ class CachedModel:
 
         kept = {os.path.basename(target) for target in _entries(self.tree).values() if target}
         # As huggingface_hub removes blobs, so that those shared between repositories are treated as it wants.
-        values = {"blobs": frozenset(self.blobs / name for name in set(names) - kept
-                                     if os.path.lexists(self.blobs / name)),
-                  "expected_freed_size": 0, "cache_dir": self.cache}
+        values = {
+            "blobs": frozenset(self.blobs / name for name in set(names) - kept if os.path.lexists(self.blobs / name)),
+            "expected_freed_size": 0,
+            "cache_dir": self.cache,
+        }
         fields = DeleteCacheStrategy.__dataclass_fields__
         DeleteCacheStrategy(**{field: values.get(field, frozenset()) for field in fields}).execute()
 
@@ -191,8 +193,12 @@ class CachedModel:
                 os.symlink(os.path.join("..", "..", "blobs", blob), new / commit / name)
 
         contents = {blob: path for files in changes.values() for blob, path in files.values() if path is not None}
-        journal = {"commit": next(iter(changes)), "compressed": compressed, "removed": sorted(removed),
-                   "blobs": sorted(old_blobs | set(contents))}
+        journal = {
+            "commit": next(iter(changes)),
+            "compressed": compressed,
+            "removed": sorted(removed),
+            "blobs": sorted(old_blobs | set(contents)),
+        }
         part = self.work / "journal.part"
         part.write_text(json.dumps(journal))
         for path in (part, *contents.values()):
@@ -243,7 +249,9 @@ class CachedModel:
         targets = {name: os.readlink(folder / name) for name in names if (folder / name).is_symlink()}
         for name in names:
             if name not in targets or Path(os.path.abspath(folder / targets[name])).parent != self.blobs.absolute():
-                raise _models.NotCompressible(f"{folder / name}: no link to a blob; caches without links stay as they are")
+                raise _models.NotCompressible(
+                    f"{folder / name}: no link to a blob; caches without links stay as they are"
+                )
         return {name: os.path.basename(target) for name, target in targets.items()}
 
     def _named(self, path, large):
@@ -264,12 +272,17 @@ class CachedModel:
                     blobs = self._link_targets(folder, [*weights, *indexes, _models.CONFIG])
                     for name, blob in blobs.items():
                         if os.path.realpath(folder / name) not in done and not _content_matches(folder / name, blob):
-                            raise _models.NotCompressible(f"{folder / name}: damaged: its blob's name is not its digest")
+                            raise _models.NotCompressible(
+                                f"{folder / name}: damaged: its blob's name is not its digest"
+                            )
                     out = self.work / "files" / folder.name
                     out.mkdir(parents=True)
-                    names = _models.compress_into(folder, out, level=level, threads=threads, advance=advance, done=done,
-                                                  blobs=blobs)
-                    changes[folder.name] = {name: (self._named(out / name, name in weights), out / name) for name in names}
+                    names = _models.compress_into(
+                        folder, out, level=level, threads=threads, advance=advance, done=done, blobs=blobs
+                    )
+                    changes[folder.name] = {
+                        name: (self._named(out / name, name in weights), out / name) for name in names
+                    }
                 self._replace(changes, (), True)
             return len(folders)
 
@@ -289,7 +302,11 @@ class CachedModel:
                     changes[folder.name] = {}
                     for name, record in records.items():
                         blob = record.get("blob")
-                        if not isinstance(blob, str) or not re.fullmatch(r"[\w.-]{1,200}", blob) or blob.startswith("."):
+                        if (
+                            not isinstance(blob, str)
+                            or not re.fullmatch(r"[\w.-]{1,200}", blob)
+                            or blob.startswith(".")
+                        ):
                             raise _models.NotCompressible(f"{folder / _models.MANIFEST}: no name of {name}'s blob")
                         if not _content_matches(out / name, blob):
                             raise _models.NotCompressible(f"{folder / name}: is not what its original blob's name says")

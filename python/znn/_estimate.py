@@ -31,7 +31,7 @@ def _pieces(tensors, count):
 
 
 def estimate(paths, level=3):
-    """{dtype: (bytes, bytes once compressed)} of the weight files, as estimated from samples; compressed files as they are."""
+    """{dtype: (bytes, bytes once compressed)} of weight files, estimated from samples; known where compressed."""
     of = defaultdict(list)
     found = defaultdict(lambda: [0, 0])
     for path in paths:

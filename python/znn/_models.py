@@ -28,13 +28,17 @@ METHOD = "znn"
 MANIFEST = "znn.json"
 CONFIG = "config.json"
 
-# Transformers takes a model's weights from the file that config.json names as transformers_weights, and raises ValueError
-# with the name if no file of weights could be called so. Transformers 5 lets a quantizer drop the name before that.
-HINT = ("compressed by znn; to load it: pip install 'znn[hf]' 'transformers>=5', and import znn.transformers before "
-        "from_pretrained")
+# Transformers takes a model's weights from the file that config.json names as transformers_weights, and raises
+# ValueError with the name if no file of weights could be called so. Transformers 5 lets a quantizer drop it first.
+HINT = (
+    "compressed by znn; to load it: pip install 'znn[hf]' 'transformers>=5', and import znn.transformers before "
+    "from_pretrained"
+)
 
-_ABOUT = ("The weights are compressed by znn. To load them: pip install 'znn[hf]', then import znn.transformers before "
-          "from_pretrained. To restore the original files: znn.transformers.decompress_model.")
+_ABOUT = (
+    "The weights are compressed by znn. To load them: pip install 'znn[hf]', then import znn.transformers before "
+    "from_pretrained. To restore the original files: znn.transformers.decompress_model."
+)
 
 _FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
@@ -110,8 +114,10 @@ def weight_files(folder):
 
 def _record(path, with_text):
     data = path.read_bytes() if with_text else None
-    record = {"size": path.stat().st_size,
-              "sha256": hashlib.sha256(data).hexdigest() if with_text else file_digest(path)}
+    record = {
+        "size": path.stat().st_size,
+        "sha256": hashlib.sha256(data).hexdigest() if with_text else file_digest(path),
+    }
     if with_text:
         try:
             record["text"] = data.decode()
@@ -149,15 +155,16 @@ def read_manifest(folder):
 
 
 def opened(path, threads=1):
-    """The file as the library sees it; its tensors are (name, dtype, shape, size, stored offset, stored size, place)."""
+    """The file as the library has it; its tensors are (name, dtype, shape, size, stored offset, stored size, place)."""
     with open(path, "rb") as file, naming(path):
         return _core.Safetensors(file.fileno(), 3, threads, True)
 
 
 def compressed_tensors(path):
-    """{name: (dtype, shape, bytes) before compression} of a file's compressed tensors; none in a plain safetensors file."""
-    return {name: (dtype, shape, size) for name, dtype, shape, size, _, stored, _ in opened(path).tensors()
-            if stored < size}
+    """{name: (dtype, shape, bytes) before compression} of a file's compressed tensors. A plain file has none."""
+    return {
+        name: (dtype, shape, size) for name, dtype, shape, size, _, stored, _ in opened(path).tensors() if stored < size
+    }
 
 
 def _stored_size(path):
@@ -173,7 +180,7 @@ def _restored_digest(path, threads):
     with naming(path):
         for index, (_, _, _, size, _, _, _) in enumerate(weights.tensors()):
             for offset in range(0, size, len(room)):
-                piece = room[:min(len(room), size - offset)]
+                piece = room[: min(len(room), size - offset)]
                 weights.read_into(index, piece, offset)
                 digest.update(piece)
     return digest.hexdigest()
@@ -197,9 +204,9 @@ def _has_transformers4():
 def compress_into(folder, out, *, level=3, threads=0, hint=None, advance=None, done=None, blobs=None):
     """Write into `out` those files of a compressed `folder` that differ from its own; return their names.
 
-    Each compressed file is decompressed again and compared by digest before it counts. advance(bytes) is called as the
-    weights are done. done: {real path of a weight file: its compressed file}, for folders that share files. blobs: {file:
-    name of its blob}, to be kept in znn.json.
+    Each compressed file is decompressed again and compared by digest before it counts.
+    advance: called with the bytes of weights done. done: {real path of a weight file: its compressed file}, for folders
+        that share files. blobs: {file: name of its blob}, to be kept in znn.json.
     """
     folder, out = Path(folder), Path(out)
     weights, indexes = weight_files(folder)
@@ -213,7 +220,9 @@ def compress_into(folder, out, *, level=3, threads=0, hint=None, advance=None, d
             compress_file(source, out / name, level=level, threads=threads)
             records[name] = _record(source, False)
             if _restored_digest(out / name, threads) != records[name]["sha256"]:
-                raise RuntimeError(f"{folder / name}: does not come back as it was; nothing was changed. Please report this")
+                raise RuntimeError(
+                    f"{folder / name}: does not come back as it was; nothing was changed. Please report this"
+                )
             if done is not None:
                 done[source] = out / name
         if advance:
@@ -322,15 +331,19 @@ def compress_model(source, target, *, level=3, threads=0, hint=None, revision=No
     source: a model's folder, or the name of a repository in the Hub's cache (at a revision). It is only read.
     target: a folder that does not exist, or is empty. It appears when it is whole.
     level: 1 (fastest) to 9 (smallest). threads: 0 for one a core. advance: called with bytes done, for a progress bar.
-    hint: let config.json say what to install, which Transformers 5 shows where znn is not imported. Transformers 4 cannot
-        load the folder then, not even with znn. The default is to do so unless Transformers 4 is what is installed.
+    hint: let config.json say what to install, which Transformers 5 shows where znn is not imported. Transformers 4
+        cannot load the folder then, not even with znn. The default: unless Transformers 4 is what is installed.
 
     Raises NotCompressible if the folder is no model that could be loaded so: no safetensors, quantized already.
     """
     source = find_model(source, revision, cache_dir)
     weights, indexes = weight_files(source)
-    _write_folder(source, target, {*weights, *indexes, CONFIG},
-                  lambda folder: compress_into(source, folder, level=level, threads=threads, hint=hint, advance=advance))
+    _write_folder(
+        source,
+        target,
+        {*weights, *indexes, CONFIG},
+        lambda folder: compress_into(source, folder, level=level, threads=threads, hint=hint, advance=advance),
+    )
 
 
 def decompress_model(source, target, *, threads=0, revision=None, cache_dir=None, advance=None):
@@ -339,5 +352,9 @@ def decompress_model(source, target, *, threads=0, revision=None, cache_dir=None
     Raises ZnnError if a file is damaged, NotCompressible if the source is not compressed.
     """
     source = find_model(source, revision, cache_dir)
-    _write_folder(source, target, {*read_manifest(source), MANIFEST},
-                  lambda folder: restore_into(source, folder, threads=threads, advance=advance))
+    _write_folder(
+        source,
+        target,
+        {*read_manifest(source), MANIFEST},
+        lambda folder: restore_into(source, folder, threads=threads, advance=advance),
+    )

@@ -3,8 +3,8 @@
     znn-hub ls                  what is cached, and what compressing it would save
     znn-hub compress MODEL      and decompress MODEL, verify MODEL
 
-A compressed model loads with znn.transformers imported, offline and online, at the same revisions; its original files come
-back byte for byte, under the same names.
+A compressed model loads with znn.transformers imported, offline and online, at the same revisions; its original files
+come back byte for byte, under the same names.
 """
 
 import argparse
@@ -47,8 +47,11 @@ def _cached_models(cache_dir):
         info = scan_cache_dir(cache_dir)
     except CacheNotFound:
         return [], []
-    models = [(repo.repo_id, max(repo.revisions, key=lambda r: ("main" in r.refs, r.last_modified)).snapshot_path)
-              for repo in info.repos if repo.repo_type == "model" and repo.revisions]
+    models = [
+        (repo.repo_id, max(repo.revisions, key=lambda r: ("main" in r.refs, r.last_modified)).snapshot_path)
+        for repo in info.repos
+        if repo.repo_type == "model" and repo.revisions
+    ]
     return sorted(models), info.warnings
 
 
@@ -76,11 +79,15 @@ def _list(options):
             print(f"{name:{width}}  {state}")
             continue
         note = "" if state == "plain" else "  (compressed)"
-        print(f"{name:{width}}  {readable(before):>9}  {readable(after):>10}  {_percent(before - after, before):>7}{note}")
+        print(
+            f"{name:{width}}  {readable(before):>9}  {readable(after):>10}  {_percent(before - after, before):>7}{note}"
+        )
         all_before, all_after = all_before + before, all_after + after
         all_now += after if state == "compressed" else before
-    print(f"{len(rows)} models: {readable(all_before)} of weights that znn can compress, on disk {readable(all_now)}; "
-          f"compressing the rest would save about {readable(all_now - all_after)}")
+    print(
+        f"{len(rows)} models: {readable(all_before)} of weights that znn can compress, on disk {readable(all_now)}; "
+        f"compressing the rest would save about {readable(all_now - all_after)}"
+    )
     for warning in warnings:
         print(f"znn-hub: {warning}", file=sys.stderr)
     if options.plot:
@@ -107,8 +114,10 @@ def plot(rows, path):
         raise ModuleNotFoundError("--plot needs matplotlib: pip install 'znn[plot]'") from None
     rows = sorted((row for row in rows if row[2]), key=lambda row: sum(pair[0] for pair in row[2].values()))
     rows = rows[-40:]
-    dtypes = sorted({dtype for _, _, sizes in rows for dtype in sizes},
-                    key=lambda dtype: -sum(sizes.get(dtype, (0, 0))[0] for _, _, sizes in rows))
+    dtypes = sorted(
+        {dtype for _, _, sizes in rows for dtype in sizes},
+        key=lambda dtype: -sum(sizes.get(dtype, (0, 0))[0] for _, _, sizes in rows),
+    )
     palette = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
     figure = Figure(figsize=(10, 1.6 + 0.32 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -122,11 +131,20 @@ def plot(rows, path):
         kept, saved = [after / unit for _, after in pairs], [(before - after) / unit for before, after in pairs]
         axes.barh(range(len(rows)), kept, left=left, color=colour, label=dtype)
         left = [a + b for a, b in zip(left, kept)]
-        axes.barh(range(len(rows)), saved, left=left, facecolor="white", edgecolor=colour, hatch="////", linewidth=0.8,
-                  label=f"{dtype}, saved" if any(saved) else None)
+        axes.barh(
+            range(len(rows)),
+            saved,
+            left=left,
+            facecolor="white",
+            edgecolor=colour,
+            hatch="////",
+            linewidth=0.8,
+            label=f"{dtype}, saved" if any(saved) else None,
+        )
         left = [a + b for a, b in zip(left, saved)]
-    axes.set_yticks(range(len(rows)), [model + (" (compressed)" if state == "compressed" else "")
-                                       for model, state, _ in rows])
+    axes.set_yticks(
+        range(len(rows)), [model + (" (compressed)" if state == "compressed" else "") for model, state, _ in rows]
+    )
     axes.set_xlabel(f"{name} of weights")
     axes.set_title("Weights in the cache by dtype; hatched: what compressing saves")
     axes.spines[["top", "right"]].set_visible(False)
@@ -168,13 +186,18 @@ def _compressed_total(model):
 
 
 def _compress(options):
-    return _change(options, lambda model, advance: model.compress(options.level, options.threads, advance),
-                   _plain_total, "compressed")
+    return _change(
+        options,
+        lambda model, advance: model.compress(options.level, options.threads, advance),
+        _plain_total,
+        "compressed",
+    )
 
 
 def _decompress(options):
-    return _change(options, lambda model, advance: model.decompress(options.threads, advance),
-                   _compressed_total, "decompressed")
+    return _change(
+        options, lambda model, advance: model.decompress(options.threads, advance), _compressed_total, "decompressed"
+    )
 
 
 def _verify(options):
@@ -198,16 +221,19 @@ def _parser():
     listing = command("ls", _list, "what is cached, and what compressing it would save, by sampling")
     listing.add_argument("--plot", metavar="FILE.png", help="also draw where the bytes are, by dtype")
     for name, run, text in (
-            ("compress", _compress, "replace a model's weights by their compressed form"),
-            ("decompress", _decompress, "bring a model's original files back, byte for byte"),
-            ("verify", _verify, "read a model whole, and compare it with its digests")):
+        ("compress", _compress, "replace a model's weights by their compressed form"),
+        ("decompress", _decompress, "bring a model's original files back, byte for byte"),
+        ("verify", _verify, "read a model whole, and compare it with its digests"),
+    ):
         added = command(name, run, text)
         added.add_argument("model", metavar="MODEL", help="such as sentence-transformers/all-MiniLM-L6-v2")
-        added.add_argument("--threads", type=int, default=0, choices=range(257), metavar="N",
-                           help="0, the default: one a core")
+        added.add_argument(
+            "--threads", type=int, default=0, choices=range(257), metavar="N", help="0, the default: one a core"
+        )
         if name == "compress":
-            added.add_argument("--level", type=int, default=3, choices=range(1, 10), metavar="1-9",
-                               help="1 fastest, 9 smallest; 3")
+            added.add_argument(
+                "--level", type=int, default=3, choices=range(1, 10), metavar="1-9", help="1 fastest, 9 smallest; 3"
+            )
     return parser
 
 

@@ -2,8 +2,8 @@
 
     vllm serve compressed-model --load-format znn
 
-The weights are decompressed while they are read; what runs is the plain model. "znn" is registered as a quantization, which
-config.json names and which quantizes nothing, and as a load format.
+The weights are decompressed while they are read; what runs is the plain model. "znn" is registered as a quantization,
+which config.json names and which quantizes nothing, and as a load format.
 """
 
 import dataclasses

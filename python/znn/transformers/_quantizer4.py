@@ -62,7 +62,9 @@ class ZnnQuantizer(HfQuantizer):
 
     def _process_model_after_weight_loading(self, model, **kwargs):
         if self.expected:
-            raise ValueError("with Transformers 4, a model compressed by znn cannot be loaded with ignore_mismatched_sizes: "
-                             f"{min(self.expected)!r} was not read")
+            raise ValueError(
+                "with Transformers 4, a model compressed by znn cannot be loaded with ignore_mismatched_sizes: "
+                f"{min(self.expected)!r} was not read"
+            )
         self.remove_quantization_config(model)
         return model

@@ -11,6 +11,7 @@ import collections
 import concurrent.futures
 import os
 import re
+import threading
 
 from transformers.core_model_loading import ConversionOps, SkipParameters, WeightConverter, WeightRenaming
 from transformers.quantizers.base import HfQuantizer
@@ -41,6 +42,7 @@ class _AsItIs(ConversionOps):
 
 # Bytes that may be decompressed before the loader asks for them. It asks in the order of the names.
 _AHEAD = 256 << 20
+_STEP = 8 << 20
 
 
 class _Checkpoint:
@@ -63,8 +65,9 @@ class _Checkpoint:
 
     def expect(self, model, dtype):
         self.model = model
-        self.plan = {re.compile(pattern.replace("*", ".*")): fixed
-                     for pattern, fixed in model._get_dtype_plan(dtype).items()}
+        self.plan = {
+            re.compile(pattern.replace("*", ".*")): fixed for pattern, fixed in model._get_dtype_plan(dtype).items()
+        }
 
     def dtype_of(self, target):
         """The dtype of a parameter to be, where it is not told."""
@@ -97,6 +100,19 @@ class _Checkpoint:
             job.future = None
         return tensors
 
+    def read_ahead(self, paths):
+        """Let the system begin to read files, in the order of their bytes; tensors are asked for in another."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+
+        def advise():
+            for path in paths:
+                with open(path, "rb") as file:
+                    for begin in range(0, os.fstat(file.fileno()).st_size, _STEP):
+                        os.posix_fadvise(file.fileno(), begin, _STEP, os.POSIX_FADV_WILLNEED)
+
+        threading.Thread(target=advise, name="znn-read", daemon=True).start()
+
     def close(self):
         self.model = None
         if self.pool is not None:
@@ -119,8 +135,10 @@ class _Job:
 
 
 class _Decompressing(WeightConverter):
-    """A model's converter that takes compressed tensors. PEFT makes some of these, and save_pretrained the reverse ones,
-    with no checkpoint: they convert as any."""
+    """A model's converter that takes compressed tensors.
+
+    PEFT makes some of these, and save_pretrained the reverse ones, with no checkpoint: they convert as any.
+    """
 
     def __init__(self, source_patterns, target_patterns, operations, force_cpu=True):
         # force_cpu: compressed bytes are of no use on the device; what they decompress to is moved there.
@@ -130,8 +148,9 @@ class _Decompressing(WeightConverter):
 
     @classmethod
     def of(cls, original, checkpoint):
-        made = cls(list(original._original_source_patterns), list(original._original_target_patterns),
-                   original.operations)
+        made = cls(
+            list(original._original_source_patterns), list(original._original_target_patterns), original.operations
+        )
         made.scope_prefix, made.base_model_prefix = original.scope_prefix, original.base_model_prefix
         made.checkpoint = checkpoint
         return made
@@ -183,8 +202,10 @@ class _Restore(ConversionOps):
         self.name, self.entry, self.dtype = name, entry, dtype
 
     def convert(self, input_dict, **kwargs):
-        return {target: restore(tensor[0] if isinstance(tensor, list) else tensor, self.name, self.entry, self.dtype)
-                for target, tensor in input_dict.items()}
+        return {
+            target: restore(tensor[0] if isinstance(tensor, list) else tensor, self.name, self.entry, self.dtype)
+            for target, tensor in input_dict.items()
+        }
 
 
 class ZnnQuantizer(HfQuantizer):
@@ -210,15 +231,21 @@ class ZnnQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(self, model, dtype=None, checkpoint_files=None, **kwargs):
         self.checkpoint.expect(model, dtype)
         if getattr(model.config, "distributed_config", None) is not None:
-            raise NotImplementedError("a model compressed by znn cannot be loaded by tensor-parallel or FSDP plans, which "
-                                      "read parts of the stored tensors; decompress it first (znn.transformers.decompress_model)")
-        for path in checkpoint_files or ():
-            if str(path).endswith(".safetensors"):
-                self.checkpoint.entries.update(_models.compressed_tensors(path))
+            raise NotImplementedError(
+                "a model compressed by znn cannot be loaded by tensor-parallel or FSDP plans, which "
+                "read parts of the stored tensors; decompress it first (znn.transformers.decompress_model)"
+            )
+        paths = [path for path in checkpoint_files or () if str(path).endswith(".safetensors")]
+        for path in paths:
+            self.checkpoint.entries.update(_models.compressed_tensors(path))
+        if self.checkpoint.entries:
+            self.checkpoint.read_ahead(paths)
 
     def update_weight_conversions(self, weight_conversions, model=None):
-        converted = [_Decompressing.of(entry, self.checkpoint) if isinstance(entry, WeightConverter) else entry
-                     for entry in weight_conversions]
+        converted = [
+            _Decompressing.of(entry, self.checkpoint) if isinstance(entry, WeightConverter) else entry
+            for entry in weight_conversions
+        ]
         return [*converted, _EveryOther(self.checkpoint)]
 
     def _process_model_after_weight_loading(self, model, **kwargs):

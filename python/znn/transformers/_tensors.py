@@ -8,17 +8,45 @@ from .. import ZnnError, _core
 _WORTH_THREADS = 1 << 20
 
 _DTYPES = {
-    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
-    "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
-    "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "U16": "uint16",
+    "I32": "int32",
+    "U32": "uint32",
+    "I64": "int64",
+    "U64": "uint64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
 
 
 # docs/FORMAT.md: the dtype of a chunk. 1, bytes, says nothing.
-_OF_FRAMES = {2: torch.bool, 3: torch.int8, 5: torch.int16, 6: torch.uint16, 7: torch.int32, 8: torch.uint32,
-              9: torch.int64, 10: torch.uint64, 11: torch.float8_e4m3fn, 12: torch.float8_e5m2, 13: torch.float16,
-              14: torch.bfloat16, 15: torch.float32, 16: torch.float64}
+_OF_FRAMES = {
+    2: torch.bool,
+    3: torch.int8,
+    5: torch.int16,
+    6: torch.uint16,
+    7: torch.int32,
+    8: torch.uint32,
+    9: torch.int64,
+    10: torch.uint64,
+    11: torch.float8_e4m3fn,
+    12: torch.float8_e5m2,
+    13: torch.float16,
+    14: torch.bfloat16,
+    15: torch.float32,
+    16: torch.float64,
+}
 
 
 def frame_dtype(frame, otherwise):
@@ -41,8 +69,9 @@ def decompressed(stored, name, dtype, shape, threads=0):
         if size != out.nbytes:
             raise ZnnError(f"its frame holds {size} bytes, its shape needs {out.nbytes}")
         if size:
-            _core.decompress_into(frame, out.reshape(-1).view(torch.uint8).numpy(),
-                                  threads if size >= _WORTH_THREADS else 1, True)
+            _core.decompress_into(
+                frame, out.reshape(-1).view(torch.uint8).numpy(), threads if size >= _WORTH_THREADS else 1, True
+            )
     except ZnnError as error:
         raise ZnnError(f"tensor {name!r}: {error}") from error
     return out
@@ -51,7 +80,8 @@ def decompressed(stored, name, dtype, shape, threads=0):
 def restore(stored, name, entry, dtype, threads=0):
     """What Transformers would have read from the model before compression.
 
-    entry: its dtype, shape and bytes then; None if it was stored as it is. dtype: the parameter's torch dtype, None to keep.
+    entry: its dtype, shape and bytes then; None if it was stored as it is.
+    dtype: the parameter's torch dtype; None to keep the tensor's.
     """
     tensor = stored
     if entry is not None:
