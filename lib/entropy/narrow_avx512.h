@@ -50,12 +50,14 @@ ZNN_INLINE __m512i znn_narrow_step(const znn_narrow_vectors *t, const bool sprea
     const __m512i slot = *low;
     const __mmask64 upper_half = _mm512_movepi8_mask(slot);
     __m512i code = znn_look_up(t->code, slot, upper_half);
-    __m512i freq = _mm512_permutexvar_epi8(code, t->freq);
     __m512i offset = spread ? znn_look_up(t->offset, slot, upper_half)
                             : _mm512_sub_epi8(slot, _mm512_permutexvar_epi8(code, t->start));
-    /* x = freq * high + offset, in 16 bits, the even and the odd lanes apart */
-    __m512i even = _mm512_mullo_epi16(_mm512_and_si512(freq, byte), _mm512_and_si512(*high, byte));
-    __m512i odd = _mm512_mulhi_epu16(_mm512_andnot_si512(byte, freq), _mm512_andnot_si512(byte, *high));
+    /* freq * high in 16 bits, the even and the odd lanes apart; then their low and
+     * their high bytes together, and the offset with its carry */
+    __m512i even = _mm512_mullo_epi16(_mm512_maskz_permutexvar_epi8(0x5555555555555555, code, t->freq),
+                                      _mm512_and_si512(*high, byte));
+    __m512i odd = _mm512_mulhi_epu16(_mm512_maskz_permutexvar_epi8(0xaaaaaaaaaaaaaaaa, code, t->freq),
+                                     _mm512_andnot_si512(byte, *high));
     even = _mm512_add_epi16(even, _mm512_and_si512(offset, byte));
     odd = _mm512_add_epi16(odd, _mm512_srli_epi16(offset, 8));
     /* 0xca: byte ? first : second */
