@@ -3,7 +3,7 @@
 # elsewhere. What runs is chosen in the process, so one build serves all.
 
 set(ZNN_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vbmi2 -mbmi2 -mpopcnt)
-set(ZNN_FLAGS_avx2 -mavx2 -mbmi2 -mpopcnt)
+set(ZNN_FLAGS_avx2 -mavx2 -mbmi -mbmi2 -mpopcnt)
 set(ZNN_FLAGS_neon "")
 
 include(CheckCSourceCompiles)

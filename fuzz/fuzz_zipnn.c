@@ -35,7 +35,8 @@ static void fuzz_block(const uint8_t *data, size_t size)
     size_t dst_size = ((size_t)data[0] | (size_t)data[1] << 8) * 2 % ZNN_HUFF0_MAX + 1;
     uint8_t *dst = malloc(dst_size);
     znn_huff0_decoder *decoder = malloc(sizeof *decoder);
-    znn_huff0_decode(decoder, dst, dst_size, data + 2, size - 2);
+    znn_huff0_block block = {dst, dst_size, data + 2, size - 2};
+    znn_huff0_decode(decoder, &block, 1);
     free(decoder);
     free(dst);
 }

@@ -9,23 +9,36 @@
 #define ZNN_HUFF0_BITS_MAX 11 /* of a code */
 #define ZNN_HUFF0_SIZE_MIN 12 /* of content: below, four streams never save */
 
-/* What decoding works with. One belongs to one thread. */
+/* The tables of a block. */
 typedef struct {
     /* By the next 11 bits: length of the first code, and its symbol in the high byte. */
     uint16_t one[1 << ZNN_HUFF0_BITS_MAX];
     /* By the next k bits, at index 2^k + bits: as many whole codes as they
      * hold, six at most. Their bits, their count, and the symbols from byte 2. */
     uint64_t many[2 << ZNN_HUFF0_BITS_MAX];
+} znn_huff0_tables;
+
+/* What decoding works with. One belongs to one thread. */
+typedef struct {
+    znn_huff0_tables tables[2];
 } znn_huff0_decoder;
 
-/* Decode a block of exactly src_size bytes to exactly dst_size. False if it is
- * not such a block; dst then holds anything, nothing outside it was touched. */
-bool znn_huff0_decode(znn_huff0_decoder *decoder, uint8_t *dst, size_t dst_size, const uint8_t *src, size_t src_size);
+typedef struct {
+    uint8_t *dst;
+    size_t dst_size;
+    const uint8_t *src;
+    size_t src_size;
+} znn_huff0_block;
+
+/* Decode `count` blocks, 1 or 2, of exactly src_size bytes to exactly dst_size;
+ * two at once take less time than one after the other. False if one is not such
+ * a block; dst then holds anything, nothing outside it was touched. */
+bool znn_huff0_decode(znn_huff0_decoder *decoder, const znn_huff0_block *blocks, unsigned count);
 
 /* What encoding works with. */
 typedef struct {
     uint32_t count[8][256]; /* two for each quarter */
-    uint64_t code[256];     /* the code in the low bits; its length in the top byte */
+    uint64_t code[256];     /* the code in the highest bits, its length in the low byte */
     uint8_t description[136];
     size_t description_size;
     size_t stream_size[4];
@@ -52,19 +65,34 @@ size_t znn_huff0_write_weights(uint8_t *dst, size_t capacity, const uint8_t *wei
 /* Lengths of at most 11 bits for 2 symbols or more; 0 for those that do not occur. */
 void znn_huff0_lengths(uint8_t lengths[256], const uint32_t count[256]);
 
-/* A stream being read, from its end: `bits` has the next one at the top, and a
- * lowest set bit that tells how many were taken since `at` was loaded. */
+/* Streams being read, from their ends: of one block, or of two at once. `bits`
+ * has the next one at the top, and a lowest set bit that tells how many were
+ * taken since `at` was loaded. */
 typedef struct {
-    const uint8_t *at[4], *begin[4];
-    uint64_t bits[4];
-    uint8_t *out[4], *end[4];
-} znn_huff0_streams;
+    const uint8_t *at[8], *begin[8];
+    uint64_t bits[8];
+    uint8_t *out[8], *end[8];
+} znn_huff0_readers;
 
-/* The fast loops: stop before a bound could be passed, and leave the rest. */
-typedef void (*znn_huff0_loop)(znn_huff0_streams *streams, const znn_huff0_decoder *decoder);
-void znn_huff0_loop_one(znn_huff0_streams *streams, const znn_huff0_decoder *decoder);
-void znn_huff0_loop_many(znn_huff0_streams *streams, const znn_huff0_decoder *decoder);
-void znn_huff0_loop_one_avx2(znn_huff0_streams *streams, const znn_huff0_decoder *decoder);
-void znn_huff0_loop_many_avx2(znn_huff0_streams *streams, const znn_huff0_decoder *decoder);
+/* A stream being written, from its last symbol to its first: `bits` has the
+ * newest at the top, of which `count` are not written yet. */
+typedef struct {
+    uint8_t *out, *end;
+    const uint8_t *from, *at; /* symbols [from, at) are left */
+    uint64_t bits, count;
+} znn_huff0_writer;
+
+/* The fast loops, once for each instruction set. They stop before a bound could
+ * be passed, and leave the rest. `a` and `b` are the tables of the first and
+ * the last four streams. */
+typedef struct {
+    void (*one)(znn_huff0_readers *streams, const uint16_t *a);
+    void (*many)(znn_huff0_readers *streams, const uint64_t *a);
+    void (*one_twice)(znn_huff0_readers *streams, const uint16_t *a, const uint16_t *b);
+    void (*many_twice)(znn_huff0_readers *streams, const uint64_t *a, const uint64_t *b);
+    void (*encode)(znn_huff0_writer streams[4], const uint64_t code[256]);
+} znn_huff0_loops;
+extern const znn_huff0_loops znn_huff0_scalar, znn_huff0_avx2;
+const znn_huff0_loops *znn_huff0_loops_here(void); /* the fastest of this machine */
 
 #endif

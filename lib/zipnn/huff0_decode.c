@@ -28,7 +28,7 @@ static unsigned sort_codes(code codes[256], const uint8_t weights[256])
     return total;
 }
 
-static void build_one(znn_huff0_decoder *d, const code *codes, unsigned count)
+static void build_one(znn_huff0_tables *d, const code *codes, unsigned count)
 {
     unsigned at = 0;
     for (unsigned c = 0; c < count; c++) {
@@ -42,7 +42,7 @@ static void build_one(znn_huff0_decoder *d, const code *codes, unsigned count)
 
 /* The table for k bits begins with what no code fits in; each code then stands
  * before every entry of the table for the bits that it leaves. */
-static void build_many(znn_huff0_decoder *d, const code *codes, unsigned count)
+static void build_many(znn_huff0_tables *d, const code *codes, unsigned count)
 {
     d->many[1] = 0;
     for (unsigned k = 1; k <= BITS; k++) {
@@ -63,7 +63,7 @@ static void build_many(znn_huff0_decoder *d, const code *codes, unsigned count)
 }
 
 /* The same where a code of one bit would let more symbols into an entry than it has room for. */
-static void build_many_capped(znn_huff0_decoder *d)
+static void build_many_capped(znn_huff0_tables *d)
 {
     for (unsigned i = 0; i < 1u << BITS; i++) {
         unsigned left = i, bits = 0;
@@ -78,7 +78,7 @@ static void build_many_capped(znn_huff0_decoder *d)
 }
 
 /* Begin a stream of `size` bytes; false if it has no end mark, or nothing before it. */
-static bool open_stream(znn_huff0_streams *s, unsigned i, const uint8_t *src, size_t size)
+static bool open_stream(znn_huff0_readers *s, unsigned i, const uint8_t *src, size_t size)
 {
     if (!size || !src[size - 1])
         return false;
@@ -97,7 +97,7 @@ static bool open_stream(znn_huff0_streams *s, unsigned i, const uint8_t *src, si
 }
 
 /* Decode what the fast loop left, and check that the stream ends where its symbols do. */
-static bool close_stream(const znn_huff0_streams *s, unsigned i, const uint8_t *src_end, const uint16_t *one)
+static bool close_stream(const znn_huff0_readers *s, unsigned i, const uint8_t *src_end, const uint16_t *one)
 {
     const uint8_t *begin = s->begin[i];
     size_t size = (size_t)(src_end - begin);
@@ -123,48 +123,101 @@ static bool close_stream(const znn_huff0_streams *s, unsigned i, const uint8_t *
     return left == 0;
 }
 
-bool znn_huff0_decode(znn_huff0_decoder *decoder, uint8_t *dst, size_t dst_size, const uint8_t *src, size_t src_size)
+const znn_huff0_loops *znn_huff0_loops_here(void)
 {
-    if (!src_size || !dst_size || dst_size > ZNN_HUFF0_MAX)
-        return false;
-    if (src_size == 1) {
-        memset(dst, src[0], dst_size);
-        return true;
-    }
-    uint8_t weights[256];
-    size_t head = znn_huff0_read_weights(weights, src, src_size);
-    size_t quarter = (dst_size + 3) / 4;
-    if (!head || src_size - head < 6 || 3 * quarter > dst_size)
-        return false;
-    code codes[256];
-    unsigned count = sort_codes(codes, weights);
-    build_one(decoder, codes, count);
-
-    const uint8_t *sizes = src + head, *at = sizes + 6, *end = src + src_size, *ends[4];
-    znn_huff0_streams s;
-    for (unsigned i = 0; i < 4; i++) {
-        size_t size = i < 3 ? znn_load16(sizes + 2 * i) : (size_t)(end - at);
-        if (size > (size_t)(end - at) || !open_stream(&s, i, at, size))
-            return false;
-        ends[i] = at += size;
-        s.out[i] = dst + i * quarter;
-        s.end[i] = i < 3 ? s.out[i] + quarter : dst + dst_size;
-    }
-
-    /* Entries of several symbols pay where a code is short, and there is enough to decode. */
-    bool many = dst_size >= 4096 && src_size * 8 < dst_size * 9 / 2;
-    if (many && codes[count - 1].length > 1)
-        build_many(decoder, codes, count);
-    else if (many)
-        build_many_capped(decoder);
-    znn_huff0_loop loop = many ? znn_huff0_loop_many : znn_huff0_loop_one;
 #if ZNN_X86
     if (znn_cpu_isa() >= ZNN_ISA_AVX2)
-        loop = many ? znn_huff0_loop_many_avx2 : znn_huff0_loop_one_avx2;
+        return &znn_huff0_avx2;
 #endif
-    loop(&s, decoder);
-    for (unsigned i = 0; i < 4; i++)
-        if (!close_stream(&s, i, ends[i], decoder->one))
+    return &znn_huff0_scalar;
+}
+
+typedef enum { BAD, DONE, ONE, MANY } progress;
+
+/* Build a block's tables and open its streams, the first of which is number `first`. */
+static progress open_block(znn_huff0_tables *tables, znn_huff0_readers *s, unsigned first, const znn_huff0_block *b)
+{
+    if (!b->src_size || !b->dst_size || b->dst_size > ZNN_HUFF0_MAX)
+        return BAD;
+    if (b->src_size == 1) {
+        memset(b->dst, b->src[0], b->dst_size);
+        return DONE;
+    }
+    uint8_t weights[256];
+    size_t head = znn_huff0_read_weights(weights, b->src, b->src_size);
+    size_t quarter = (b->dst_size + 3) / 4;
+    if (!head || b->src_size - head < 6 || 3 * quarter > b->dst_size)
+        return BAD;
+    code codes[256];
+    unsigned count = sort_codes(codes, weights);
+    build_one(tables, codes, count);
+    const uint8_t *sizes = b->src + head, *at = sizes + 6, *end = b->src + b->src_size;
+    for (unsigned i = 0; i < 4; i++) {
+        size_t size = i < 3 ? znn_load16(sizes + 2 * i) : (size_t)(end - at);
+        if (size > (size_t)(end - at) || !open_stream(s, first + i, at, size))
+            return BAD;
+        at += size;
+        s->out[first + i] = b->dst + i * quarter;
+        s->end[first + i] = i < 3 ? b->dst + (i + 1) * quarter : b->dst + b->dst_size;
+    }
+    /* Entries of several symbols pay where codes are short, and there is enough to decode. */
+    if (b->dst_size < 4096 || b->src_size * 8 >= b->dst_size * 9 / 2)
+        return ONE;
+    if (codes[count - 1].length > 1)
+        build_many(tables, codes, count);
+    else
+        build_many_capped(tables);
+    return MANY;
+}
+
+/* What the loops left of the four streams from `first` on. */
+static bool close_block(const znn_huff0_tables *tables, const znn_huff0_readers *s, unsigned first,
+                        const znn_huff0_block *b)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        const uint8_t *end = i < 3 ? s->begin[first + i + 1] : b->src + b->src_size;
+        if (!close_stream(s, first + i, end, tables->one))
             return false;
+    }
     return true;
+}
+
+static void run_one_block(const znn_huff0_tables *tables, znn_huff0_readers *s, progress kind)
+{
+    const znn_huff0_loops *loops = znn_huff0_loops_here();
+    if (kind == MANY)
+        loops->many(s, tables->many + (1 << BITS));
+    else
+        loops->one(s, tables->one);
+}
+
+bool znn_huff0_decode(znn_huff0_decoder *decoder, const znn_huff0_block *blocks, unsigned count)
+{
+    znn_huff0_tables *t = decoder->tables;
+    znn_huff0_readers s;
+    const znn_huff0_loops *loops = znn_huff0_loops_here();
+    progress first = open_block(&t[0], &s, 0, &blocks[0]);
+    progress second = count < 2 ? DONE : open_block(&t[1], &s, 4, &blocks[1]);
+    if (first == BAD || second == BAD)
+        return false;
+    if (first == MANY && second == MANY)
+        loops->many_twice(&s, t[0].many + (1 << BITS), t[1].many + (1 << BITS));
+    else if (first == ONE && second == ONE)
+        loops->one_twice(&s, t[0].one, t[1].one);
+    if (first != DONE) {
+        run_one_block(&t[0], &s, first);
+        if (!close_block(&t[0], &s, 0, &blocks[0]))
+            return false;
+    }
+    if (second == DONE)
+        return true;
+    for (unsigned i = 0; i < 4; i++) { /* to where the loops for one block look */
+        s.at[i] = s.at[i + 4];
+        s.begin[i] = s.begin[i + 4];
+        s.bits[i] = s.bits[i + 4];
+        s.out[i] = s.out[i + 4];
+        s.end[i] = s.end[i + 4];
+    }
+    run_one_block(&t[1], &s, second);
+    return close_block(&t[1], &s, 0, &blocks[1]);
 }

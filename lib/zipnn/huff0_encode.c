@@ -190,35 +190,8 @@ size_t znn_huff0_prepare(znn_huff0_encoder *e, const uint8_t *src, size_t size)
         next += n << (BITS - length);
     }
     for (unsigned s = 0; s < 256; s++)
-        e->code[s] = lengths[s] ? (uint64_t)lengths[s] << 56 | begin[lengths[s]]++ : 0;
+        e->code[s] = lengths[s] ? (uint64_t)begin[lengths[s]]++ << (64 - lengths[s]) | lengths[s] : 0;
     return whole;
-}
-
-/* A stream being written: its symbols from the last to the first. */
-typedef struct {
-    uint8_t *out, *end;
-    const uint8_t *from, *at; /* symbols [from, at) are left */
-    uint64_t bits;
-    unsigned count; /* of bits; less than 8 between rounds */
-} stream;
-
-#define ROUND 5 /* symbols: 7 bits and 5 codes of 11 are 62 */
-
-/* An entry of `code` is or-ed whole, length and all: the length lands at bit 56
- * or above. The first of a round is cut, since four more could reach there; the
- * others cannot if they begin below bit 8, and lose the length otherwise. What
- * is above the bits that are meant is cleared when the round ends. */
-
-/* A round writes 8 bytes and keeps at most 7, so it may run while 8 are free of
- * what the stream will take; no byte of the next stream is touched. */
-static size_t rounds(const stream s[4])
-{
-    size_t least = SIZE_MAX;
-    for (unsigned i = 0; i < 4; i++) {
-        size_t room = (size_t)(s[i].end - s[i].out), symbols = (size_t)(s[i].at - s[i].from) / ROUND;
-        least = ZNN_MIN(least, ZNN_MIN(room < 8 ? 0 : (room - 8) / 7 + 1, symbols));
-    }
-    return least;
 }
 
 void znn_huff0_encode(const znn_huff0_encoder *e, uint8_t *dst, const uint8_t *src, size_t size)
@@ -226,59 +199,25 @@ void znn_huff0_encode(const znn_huff0_encoder *e, uint8_t *dst, const uint8_t *s
     memcpy(dst, e->description, e->description_size);
     uint8_t *sizes = dst + e->description_size, *out = sizes + 6;
     size_t quarter = (size + 3) / 4;
-    stream s[4];
+    znn_huff0_writer s[4];
     for (unsigned i = 0; i < 4; i++) {
         if (i < 3)
             znn_store16(sizes + 2 * i, (uint16_t)e->stream_size[i]);
-        s[i] = (stream){out, out + e->stream_size[i], src + i * quarter, src + ZNN_MIN(size, (i + 1) * quarter), 0, 0};
+        s[i] = (znn_huff0_writer){
+            out, out + e->stream_size[i], src + i * quarter, src + ZNN_MIN(size, (i + 1) * quarter), 0, 0};
         out += e->stream_size[i];
     }
-    const uint64_t *code = e->code;
-#define EACH(DO) DO(0) DO(1) DO(2) DO(3)
-#define LOAD(i)                                                                                                        \
-    uint8_t *out##i = s[i].out;                                                                                        \
-    const uint8_t *at##i = s[i].at;                                                                                    \
-    uint64_t bits##i = s[i].bits;                                                                                      \
-    unsigned count##i = s[i].count;
-#define STORE(i)                                                                                                       \
-    s[i].out = out##i;                                                                                                 \
-    s[i].at = at##i;                                                                                                   \
-    s[i].bits = bits##i;                                                                                               \
-    s[i].count = count##i;
-#define PUT(i, k)                                                                                                      \
-    {                                                                                                                  \
-        uint64_t c = code[at##i[-1 - k]];                                                                              \
-        bits##i |= (k == 0 ? (uint16_t)c : c) << (count##i & 63);                                                      \
-        count##i += (unsigned)(c >> 56);                                                                               \
-    }
-#define PUT_ROUND(i)                                                                                                   \
-    PUT(i, 0)                                                                                                          \
-    PUT(i, 1)                                                                                                          \
-    PUT(i, 2)                                                                                                          \
-    PUT(i, 3)                                                                                                          \
-    PUT(i, 4)                                                                                                          \
-    at##i -= ROUND;                                                                                                    \
-    znn_store64(out##i, bits##i);                                                                                      \
-    out##i += count##i >> 3;                                                                                           \
-    bits##i >>= count##i & ~7u;                                                                                        \
-    count##i &= 7;                                                                                                     \
-    bits##i &= (1u << count##i) - 1;
-    for (size_t left; (left = rounds(s)) > 0;) {
-        EACH(LOAD)
-        do {
-            EACH(PUT_ROUND)
-        } while (--left);
-        EACH(STORE)
-    }
+    znn_huff0_loops_here()->encode(s, e->code);
     for (unsigned i = 0; i < 4; i++) {
-        stream *t = &s[i];
+        znn_huff0_writer *t = &s[i];
+        uint64_t bits = t->count ? t->bits >> (64 - t->count) : 0; /* now from the lowest on */
         while (t->at > t->from) {
-            uint64_t c = code[*--t->at];
-            t->bits |= (c & 0xFFFF) << t->count;
-            t->count += (unsigned)(c >> 56);
-            for (; t->count >= 8; t->count -= 8, t->bits >>= 8)
-                *t->out++ = (uint8_t)t->bits;
+            uint64_t entry = e->code[*--t->at], length = entry & 63;
+            bits |= entry >> (64 - length) << t->count;
+            t->count += length;
+            for (; t->count >= 8; t->count -= 8, bits >>= 8)
+                *t->out++ = (uint8_t)bits;
         }
-        *t->out = (uint8_t)(t->bits | 1u << t->count);
+        *t->out = (uint8_t)(bits | 1u << t->count);
     }
 }

@@ -1,2 +1,2 @@
-#define LOOP(name) name
+#define LOOPS znn_huff0_scalar
 #include "zipnn/huff0_loop.h"

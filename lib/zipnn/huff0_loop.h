@@ -1,21 +1,28 @@
 /*
- * The fast loops, compiled once for each instruction set (LOOP names them).
+ * The fast loops, compiled once for each instruction set (LOOPS names them). No
+ * bound is checked inside a round: how many rounds every stream can bear is
+ * worked out before them.
  *
- * Why no bound is checked inside: a round takes at most 5 codes of 11 bits, so
- * after a load, which leaves 57 bits or more, `at` goes back by at most
- * (7 + 55) / 8 = 7 bytes; and it writes at most `stride` bytes and 8 more. The
- * number of rounds that all four streams can bear is worked out before them.
- * `many` entries hold 11 bits at most too. The lowest bit of `bits` is not
- * read as data: 5 times 11 bits are taken of the 56 above it.
+ * Reading: a round takes at most 5 codes of 11 bits, or 5 entries of as many.
+ * After a load, which leaves 57 bits or more, `at` goes back by at most
+ * (7 + 55) / 8 = 7 bytes. It writes at most `stride` bytes and 8 more. The
+ * lowest bit of `bits` is not read as data: 55 bits are taken of the 56 above.
+ *
+ * Writing: a round adds at most 5 codes of 11 bits to 7 bits that are left of
+ * the last, writes 8 bytes, and moves on by at most 7. Codes are or-ed with
+ * their lengths still in the low byte. That of the last code of a round is cut,
+ * since up to 62 bits are wanted; those before have been pushed out by then, or
+ * the codes after them were so short that fewer bits are wanted.
  */
 #include "zipnn/huff0.h"
 
 #define ROUND 5
+#define TOP (64 - ZNN_HUFF0_BITS_MAX)
 
-static inline size_t rounds(const znn_huff0_streams *s, size_t stride)
+static inline size_t read_rounds(const znn_huff0_readers *s, unsigned streams, size_t stride)
 {
     size_t least = SIZE_MAX;
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < streams; i++) {
         size_t in = (size_t)(s->at[i] - s->begin[i]) / 7, out = (size_t)(s->end[i] - s->out[i]);
         out = out < 8 ? 0 : (out - 8) / stride;
         least = ZNN_MIN(least, ZNN_MIN(in, out));
@@ -24,70 +31,160 @@ static inline size_t rounds(const znn_huff0_streams *s, size_t stride)
 }
 
 /* Every stream at once: what takes long in one is filled with the others. */
-#define EACH(DO) DO(0) DO(1) DO(2) DO(3)
-#define LOAD(i)                                                                                                        \
-    uint64_t bits##i = s->bits[i];                                                                                     \
-    const uint8_t *at##i = s->at[i];                                                                                   \
-    uint8_t *out##i = s->out[i];
-#define STORE(i)                                                                                                       \
-    s->bits[i] = bits##i;                                                                                              \
-    s->at[i] = at##i;                                                                                                  \
-    s->out[i] = out##i;
+#define ALONE(DO) DO(0)
+#define FOUR(DO) DO(0) DO(1) DO(2) DO(3)
+#define EIGHT(DO) FOUR(DO) DO(4) DO(5) DO(6) DO(7)
+#define TABLE(i) (i < 4 ? a : b)
+#define LOAD(i) uint64_t bits##i = s->bits[i];
+#define STORE(i) s->bits[i] = bits##i;
 #define REFILL(i)                                                                                                      \
     {                                                                                                                  \
         unsigned taken = (unsigned)__builtin_ctzll(bits##i);                                                           \
-        at##i -= taken >> 3;                                                                                           \
-        bits##i = (znn_load64(at##i) | 1) << (taken & 7);                                                              \
+        const uint8_t *at = s->at[i] - (taken >> 3);                                                                   \
+        s->at[i] = at;                                                                                                 \
+        bits##i = (znn_load64(at) | 1) << (taken & 7);                                                                 \
     }
-
 #define ONE(i, k)                                                                                                      \
     {                                                                                                                  \
-        unsigned entry = decoder->one[bits##i >> (64 - ZNN_HUFF0_BITS_MAX)];                                           \
+        unsigned entry = TABLE(i)[bits##i >> TOP];                                                                     \
         bits##i <<= entry & 63;                                                                                        \
-        out##i[k] = (uint8_t)(entry >> 8);                                                                             \
+        s->out[i][done + k] = (uint8_t)(entry >> 8);                                                                   \
     }
-#define ONE_ROUND(k) ONE(0, k) ONE(1, k) ONE(2, k) ONE(3, k)
-#define ONE_REFILL(i)                                                                                                  \
-    out##i += ROUND;                                                                                                   \
-    REFILL(i)
-
-void LOOP(znn_huff0_loop_one)(znn_huff0_streams *s, const znn_huff0_decoder *decoder)
-{
-    for (size_t left; (left = rounds(s, ROUND)) > 0;) {
-        EACH(LOAD)
-        do {
-            ONE_ROUND(0)
-            ONE_ROUND(1)
-            ONE_ROUND(2)
-            ONE_ROUND(3)
-            ONE_ROUND(4)
-            EACH(ONE_REFILL)
-        } while (--left);
-        EACH(STORE)
+#define ONE_0(i) ONE(i, 0)
+#define ONE_1(i) ONE(i, 1)
+#define ONE_2(i) ONE(i, 2)
+#define ONE_3(i) ONE(i, 3)
+#define ONE_4(i) ONE(i, 4)
+#define MOVE_ON(i) s->out[i] += done;
+#define ONE_LOOP(EACH, streams)                                                                                        \
+    for (size_t left; (left = read_rounds(s, streams, ROUND)) > 0;) {                                                  \
+        size_t done = 0;                                                                                               \
+        EACH(LOAD)                                                                                                     \
+        do {                                                                                                           \
+            EACH(ONE_0)                                                                                                \
+            EACH(ONE_1)                                                                                                \
+            EACH(ONE_2)                                                                                                \
+            EACH(ONE_3)                                                                                                \
+            EACH(ONE_4)                                                                                                \
+            done += ROUND;                                                                                             \
+            EACH(REFILL)                                                                                               \
+        } while (--left);                                                                                              \
+        EACH(STORE)                                                                                                    \
+        EACH(MOVE_ON)                                                                                                  \
     }
-}
 
 #define MANY(i)                                                                                                        \
     {                                                                                                                  \
-        uint64_t entry = many[bits##i >> (64 - ZNN_HUFF0_BITS_MAX)];                                                   \
+        uint64_t entry = TABLE(i)[bits##i >> TOP];                                                                     \
         bits##i <<= entry & 63;                                                                                        \
-        znn_store64(out##i, entry >> 16);                                                                              \
-        out##i += (uint8_t)(entry >> 8);                                                                               \
+        uint8_t *out = s->out[i];                                                                                      \
+        znn_store64(out, entry >> 16);                                                                                 \
+        s->out[i] = out + (uint8_t)(entry >> 8);                                                                       \
+    }
+#define MANY_LOOP(EACH, streams)                                                                                       \
+    for (size_t left; (left = read_rounds(s, streams, 6 * ROUND)) > 0;) {                                              \
+        EACH(LOAD)                                                                                                     \
+        do {                                                                                                           \
+            EACH(MANY)                                                                                                 \
+            EACH(MANY)                                                                                                 \
+            EACH(MANY)                                                                                                 \
+            EACH(MANY)                                                                                                 \
+            EACH(MANY)                                                                                                 \
+            EACH(REFILL)                                                                                               \
+        } while (--left);                                                                                              \
+        EACH(STORE)                                                                                                    \
     }
 
-void LOOP(znn_huff0_loop_many)(znn_huff0_streams *s, const znn_huff0_decoder *decoder)
+static void one(znn_huff0_readers *s, const uint16_t *a)
 {
-    const uint64_t *many = decoder->many + (1 << ZNN_HUFF0_BITS_MAX);
-    for (size_t left; (left = rounds(s, 6 * ROUND)) > 0;) {
-        EACH(LOAD)
+    const uint16_t *b = a;
+    ONE_LOOP(FOUR, 4)
+}
+
+static void one_twice(znn_huff0_readers *s, const uint16_t *a, const uint16_t *b)
+{
+    ONE_LOOP(EIGHT, 8)
+}
+
+/* Entries have more symbols in some streams than in others: when the first ends, the others go on alone. */
+static void many_alone(znn_huff0_readers *all, unsigned which, const uint64_t *a)
+{
+    const uint64_t *b = a;
+    znn_huff0_readers alone, *s = &alone;
+    alone.at[0] = all->at[which];
+    alone.begin[0] = all->begin[which];
+    alone.bits[0] = all->bits[which];
+    alone.out[0] = all->out[which];
+    alone.end[0] = all->end[which];
+    MANY_LOOP(ALONE, 1)
+    all->at[which] = alone.at[0];
+    all->bits[which] = alone.bits[0];
+    all->out[which] = alone.out[0];
+}
+
+static void many(znn_huff0_readers *s, const uint64_t *a)
+{
+    const uint64_t *b = a;
+    MANY_LOOP(FOUR, 4)
+    for (unsigned i = 0; i < 4; i++)
+        many_alone(s, i, a);
+}
+
+static void many_twice(znn_huff0_readers *s, const uint64_t *a, const uint64_t *b)
+{
+    MANY_LOOP(EIGHT, 8)
+    for (unsigned i = 0; i < 8; i++)
+        many_alone(s, i, TABLE(i));
+}
+
+/* A round writes 8 bytes, none of which may be the next stream's. */
+static inline size_t write_rounds(const znn_huff0_writer s[4])
+{
+    size_t least = SIZE_MAX;
+    for (unsigned i = 0; i < 4; i++) {
+        size_t room = (size_t)(s[i].end - s[i].out), symbols = (size_t)(s[i].at - s[i].from) / ROUND;
+        least = ZNN_MIN(least, ZNN_MIN(room < 8 ? 0 : (room - 8) / 7 + 1, symbols));
+    }
+    return least;
+}
+
+#define PUT(i, k, mask)                                                                                                \
+    entry = code[at##i[-1 - k]];                                                                                       \
+    bits##i = bits##i >> (entry & 63) | (entry & mask);                                                                \
+    count##i += entry;
+#define WRITE_ROUND(i)                                                                                                 \
+    {                                                                                                                  \
+        uint64_t entry;                                                                                                \
+        PUT(i, 0, UINT64_MAX)                                                                                          \
+        PUT(i, 1, UINT64_MAX)                                                                                          \
+        PUT(i, 2, UINT64_MAX)                                                                                          \
+        PUT(i, 3, UINT64_MAX)                                                                                          \
+        PUT(i, 4, ~(uint64_t)0xFF)                                                                                     \
+        at##i -= ROUND;                                                                                                \
+        count##i &= 0xFF;                                                                                              \
+        znn_store64(out##i, bits##i >> (-count##i & 63));                                                              \
+        out##i += count##i >> 3;                                                                                       \
+        count##i &= 7;                                                                                                 \
+    }
+#define WRITE_LOAD(i)                                                                                                  \
+    uint8_t *out##i = s[i].out;                                                                                        \
+    const uint8_t *at##i = s[i].at;                                                                                    \
+    uint64_t bits##i = s[i].bits, count##i = s[i].count;
+#define WRITE_STORE(i)                                                                                                 \
+    s[i].out = out##i;                                                                                                 \
+    s[i].at = at##i;                                                                                                   \
+    s[i].bits = bits##i;                                                                                               \
+    s[i].count = count##i;
+
+static void encode(znn_huff0_writer s[4], const uint64_t code[256])
+{
+    for (size_t left; (left = write_rounds(s)) > 0;) {
+        FOUR(WRITE_LOAD)
         do {
-            EACH(MANY)
-            EACH(MANY)
-            EACH(MANY)
-            EACH(MANY)
-            EACH(MANY)
-            EACH(REFILL)
+            FOUR(WRITE_ROUND)
         } while (--left);
-        EACH(STORE)
+        FOUR(WRITE_STORE)
     }
 }
+
+const znn_huff0_loops LOOPS = {one, many, one_twice, many_twice, encode};

@@ -1,3 +1,3 @@
 /* For BMI2's shifts. */
-#define LOOP(name) name##_avx2
+#define LOOPS znn_huff0_avx2
 #include "zipnn/huff0_loop.h"

@@ -1,6 +1,7 @@
 #include "zipnn/reader.h"
 
 #define NO_PART UINT64_MAX
+#define CONTENTION 4096
 
 /* ---- The file ---- */
 
@@ -142,9 +143,11 @@ void znn_zipnn_reader_free(znn_zipnn_reader *r)
     znn_dealloc(&allocator, r->made);
     znn_dealloc(&allocator, r->parts);
     znn_dealloc(&allocator, r->decoder);
-    for (unsigned b = 0; b < ZNN_ZIPNN_GROUPS_MAX; b++)
-        znn_dealloc(&allocator, r->plane[b]);
-    znn_dealloc(&allocator, r->pieces);
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned b = 0; b < ZNN_ZIPNN_GROUPS_MAX; b++)
+            znn_dealloc(&allocator, r->plane[i][b]);
+        znn_dealloc(&allocator, r->pieces[i]);
+    }
     znn_dealloc(&allocator, r->chunk);
     znn_dealloc(&allocator, r);
 }
@@ -221,23 +224,28 @@ static znn_status make_room(const znn_zipnn_reader *r, uint8_t **buffer, uint64_
     return ZNN_OK;
 }
 
-static znn_status decode_piece(znn_zipnn_reader *r, uint8_t *dst, size_t size, const uint8_t *src, size_t src_size)
+/* Where a group may be decoded to. Eight streams that are written a multiple of
+ * 4 KiB apart would contend for the same lines of the cache, so the planes of
+ * the second chunk begin half of that later. */
+static uint8_t *plane_of(znn_zipnn_reader *r, unsigned which, unsigned b)
 {
-    if (!r->decoder)
-        r->decoder = znn_alloc(&r->allocator, sizeof *r->decoder);
-    if (!r->decoder)
-        return ZNN_ERROR_MEMORY;
-    return znn_huff0_decode(r->decoder, dst, size, src, src_size) ? ZNN_OK : ZNN_ERROR_FORMAT;
+    uint8_t **plane = &r->plane[which][b];
+    if (!*plane)
+        *plane = znn_alloc(&r->allocator, ZNN_HUFF0_MAX + 2 * CONTENTION);
+    if (!*plane)
+        return NULL;
+    return *plane + (-(uintptr_t)*plane & (CONTENTION - 1)) + which * CONTENTION / 2;
 }
 
-/* Group `b` of a chunk, `size` bytes of it: where it lies in memory after this.
- * `dst`, where it may be decoded to; `buffer`, as large, where it may be read to. */
-static znn_status load_group(znn_zipnn_reader *r, const uint8_t **group, unsigned b, uint64_t chunk, size_t size,
-                             uint8_t *dst, uint8_t *buffer)
+/* Group `b` of a chunk, `size` bytes of it. Afterwards block->dst is where it
+ * lies, or has to be decoded to: then block->src_size is not 0. `buffer`, as
+ * large, is where it may be read to. */
+static znn_status find_group(znn_zipnn_reader *r, znn_huff0_block *block, unsigned which, unsigned b, uint64_t chunk,
+                             size_t size, uint8_t *buffer)
 {
     const znn_zipnn_header *h = &r->header;
     uint8_t byte;
-    const uint8_t *kind;
+    const uint8_t *kind, *piece;
     uint64_t begin, end;
     znn_status status = znn_zipnn_fetch(r, &kind, r->tables + b * h->chunks + chunk, 1, &byte);
     if (status == ZNN_OK)
@@ -248,24 +256,26 @@ static znn_status load_group(znn_zipnn_reader *r, const uint8_t **group, unsigne
         return status;
     if (begin > end || end > r->group_size[b] || end - begin > size || *kind > 1 || (*kind == 0 && end - begin != size))
         return ZNN_ERROR_FORMAT;
-    const uint8_t *piece;
     status = znn_zipnn_fetch(r, &piece, r->group_at[b] + begin, (size_t)(end - begin), buffer);
     if (status != ZNN_OK)
         return status;
-    *group = piece;
-    if (*kind == 0)
+    if (*kind == 0) {
+        *block = (znn_huff0_block){(uint8_t *)(uintptr_t)piece, size, NULL, 0}; /* only to be read */
         return ZNN_OK;
-    if (size > ZNN_HUFF0_MAX)
-        return ZNN_ERROR_FORMAT;
-    if (!dst) {
-        if (!r->plane[b])
-            r->plane[b] = znn_alloc(&r->allocator, ZNN_HUFF0_MAX);
-        dst = r->plane[b];
-        if (!dst)
-            return ZNN_ERROR_MEMORY;
     }
-    *group = dst;
-    return decode_piece(r, dst, size, piece, (size_t)(end - begin));
+    if (begin == end || size > ZNN_HUFF0_MAX)
+        return ZNN_ERROR_FORMAT;
+    *block = (znn_huff0_block){plane_of(r, which, b), size, piece, (size_t)(end - begin)};
+    return block->dst ? ZNN_OK : ZNN_ERROR_MEMORY;
+}
+
+static znn_status decode_blocks(znn_zipnn_reader *r, const znn_huff0_block *blocks, unsigned count)
+{
+    if (!r->decoder)
+        r->decoder = znn_alloc(&r->allocator, sizeof *r->decoder);
+    if (!r->decoder)
+        return ZNN_ERROR_MEMORY;
+    return znn_huff0_decode(r->decoder, blocks, count) ? ZNN_OK : ZNN_ERROR_FORMAT;
 }
 
 static size_t chunk_size(const znn_zipnn_header *h, uint64_t chunk)
@@ -273,21 +283,38 @@ static size_t chunk_size(const znn_zipnn_header *h, uint64_t chunk)
     return (size_t)ZNN_MIN(h->chunk, h->content_size - chunk * h->chunk);
 }
 
-static znn_status decode_chunk(znn_zipnn_reader *r, uint8_t *dst, uint64_t chunk)
+/* `count` chunks, 1 or 2, from `chunk` on, to dst. */
+static znn_status decode_chunks(znn_zipnn_reader *r, uint8_t *dst, uint64_t chunk, unsigned count)
 {
     const znn_zipnn_header *h = &r->header;
-    size_t size = chunk_size(h, chunk);
-    const uint8_t *group[ZNN_ZIPNN_GROUPS_MAX] = {NULL};
-    znn_status status = r->src ? ZNN_OK : make_room(r, &r->pieces, &r->pieces_room, size);
-    uint8_t *buffer = r->pieces;
-    for (unsigned b = 0; status == ZNN_OK && b < h->groups; b++) {
-        size_t n = znn_group_size(size, h->groups, b);
-        if (n) /* else there is no piece, whatever the tables say */
-            status = load_group(r, &group[b], b, chunk, n, h->groups == 1 ? dst : NULL, buffer);
-        buffer = r->src ? NULL : buffer + n;
+    znn_huff0_block group[ZNN_ZIPNN_GROUPS_MAX][2];
+    znn_status status = ZNN_OK;
+    for (unsigned i = 0; status == ZNN_OK && i < count; i++) {
+        size_t size = chunk_size(h, chunk + i);
+        status = r->src ? ZNN_OK : make_room(r, &r->pieces[i], &r->pieces_room[i], size);
+        uint8_t *buffer = r->pieces[i];
+        for (unsigned b = 0; status == ZNN_OK && b < h->groups; b++) {
+            size_t n = znn_group_size(size, h->groups, b);
+            group[b][i] = (znn_huff0_block){0};
+            if (n) /* else there is no piece, whatever the tables say */
+                status = find_group(r, &group[b][i], i, b, chunk + i, n, buffer);
+            buffer = r->src ? NULL : buffer + n;
+        }
     }
-    if (status == ZNN_OK && group[0] != dst)
-        znn_groups_merge(dst, size, group, h->groups, h->reorder);
+    for (unsigned b = 0; status == ZNN_OK && b < h->groups; b++) {
+        znn_huff0_block todo[2];
+        unsigned n = 0;
+        for (unsigned i = 0; i < count; i++)
+            if (group[b][i].src_size)
+                todo[n++] = group[b][i];
+        status = n ? decode_blocks(r, todo, n) : ZNN_OK;
+    }
+    for (unsigned i = 0; status == ZNN_OK && i < count; i++) {
+        const uint8_t *from[ZNN_ZIPNN_GROUPS_MAX];
+        for (unsigned b = 0; b < h->groups; b++)
+            from[b] = group[b][i].dst;
+        znn_groups_merge(dst + i * h->chunk, chunk_size(h, chunk + i), from, h->groups, h->reorder);
+    }
     return status;
 }
 
@@ -295,10 +322,10 @@ static znn_status decode_whole(znn_zipnn_reader *r, uint8_t *dst)
 {
     const znn_zipnn_header *h = &r->header;
     size_t size = (size_t)(h->stored_size - h->header_size);
-    znn_status status = r->src ? ZNN_OK : make_room(r, &r->pieces, &r->pieces_room, size);
+    znn_status status = r->src ? ZNN_OK : make_room(r, &r->pieces[0], &r->pieces_room[0], size);
     const uint8_t *frame;
     if (status == ZNN_OK)
-        status = znn_zipnn_fetch(r, &frame, r->parts[r->current].stored_offset + h->header_size, size, r->pieces);
+        status = znn_zipnn_fetch(r, &frame, r->parts[r->current].stored_offset + h->header_size, size, r->pieces[0]);
     return status == ZNN_OK ? znn_zipnn_whole_decode(h->payload, dst, (size_t)h->content_size, frame, size) : status;
 }
 
@@ -312,14 +339,18 @@ static znn_status read_stream(znn_zipnn_reader *r, uint8_t *dst, uint64_t offset
         uint64_t chunk = whole ? 0 : offset / h->chunk, begin = chunk * h->chunk;
         uint64_t have = whole ? h->content_size : chunk_size(h, chunk);
         uint64_t n = ZNN_MIN(size, begin + have - offset);
-        if (n == have) {
-            status = whole ? decode_whole(r, dst) : decode_chunk(r, dst, chunk);
+        if (n == have && whole) {
+            status = decode_whole(r, dst);
+        } else if (n == have) {
+            bool two = size - n >= h->chunk;
+            status = decode_chunks(r, dst, chunk, two ? 2 : 1);
+            n += two ? h->chunk : 0;
         } else {
             if (r->chunk_part != r->current || r->chunk_index != chunk) {
                 r->chunk_part = NO_PART;
                 status = make_room(r, &r->chunk, &r->chunk_room, have);
                 if (status == ZNN_OK)
-                    status = whole ? decode_whole(r, r->chunk) : decode_chunk(r, r->chunk, chunk);
+                    status = whole ? decode_whole(r, r->chunk) : decode_chunks(r, r->chunk, chunk, 1);
             }
             if (status != ZNN_OK)
                 break;

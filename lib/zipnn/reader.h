@@ -39,9 +39,9 @@ struct znn_zipnn_reader {
     uint64_t group_at[ZNN_ZIPNN_GROUPS_MAX]; /* in the file */
     uint64_t group_size[ZNN_ZIPNN_GROUPS_MAX];
     znn_huff0_decoder *decoder;
-    uint8_t *plane[ZNN_ZIPNN_GROUPS_MAX]; /* ZNN_HUFF0_MAX bytes each, when first needed */
-    uint8_t *pieces;                      /* of a chunk, read from the file */
-    uint64_t pieces_room;
+    uint8_t *plane[2][ZNN_ZIPNN_GROUPS_MAX]; /* decoded groups of two chunks, when first needed */
+    uint8_t *pieces[2];                      /* of two chunks, read from the file */
+    uint64_t pieces_room[2];
     uint8_t *chunk; /* for one that is wanted in part */
     uint64_t chunk_room, chunk_part, chunk_index;
 };

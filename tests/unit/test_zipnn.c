@@ -82,6 +82,12 @@ static size_t decode_by_zstd(uint8_t *dst, size_t dst_size, const uint8_t *block
     return n;
 }
 
+static bool decode(znn_huff0_decoder *decoder, uint8_t *dst, size_t dst_size, const uint8_t *src, size_t src_size)
+{
+    znn_huff0_block block = {dst, dst_size, src, src_size};
+    return znn_huff0_decode(decoder, &block, 1);
+}
+
 /* The block's size. */
 static size_t check_block(const uint8_t *src, size_t size)
 {
@@ -92,7 +98,7 @@ static size_t check_block(const uint8_t *src, size_t size)
         /* Of exactly the sizes, so that a sanitizer sees what goes beyond. */
         uint8_t *block = malloc(coded), *back = malloc(size), *by_zstd = malloc(size);
         znn_huff0_encode(encoder, block, src, size);
-        assert_true(znn_huff0_decode(decoder, back, size, block, coded));
+        assert_true(decode(decoder, back, size, block, coded));
         assert_memory_equal(back, src, size);
         assert_int_equal(decode_by_zstd(by_zstd, size, block, coded), size);
         assert_memory_equal(by_zstd, src, size);
@@ -139,7 +145,7 @@ static void test_a_repeated_byte_is_a_block_of_one(void **state)
     memset(src, 77, sizeof src);
     assert_int_equal(znn_huff0_prepare(&encoder, src, sizeof src), 1);
     assert_int_equal(encoder.value, 77);
-    assert_true(znn_huff0_decode(&decoder, back, sizeof back, &block, 1));
+    assert_true(decode(&decoder, back, sizeof back, &block, 1));
     assert_memory_equal(src, back, sizeof src);
 }
 
@@ -185,7 +191,7 @@ static void test_damaged_blocks_never_write_outside(void **state)
             memcpy(block, whole, left);
             for (unsigned k = random_number() % 4; k < 4 && left; k++)
                 block[random_number() % left] ^= (uint8_t)(1u << random_number() % 8);
-            znn_huff0_decode(decoder, back, size, block, left); /* under a sanitizer: nothing outside */
+            decode(decoder, back, size, block, left); /* under a sanitizer: nothing outside */
             free(block);
             free(whole);
         }
@@ -206,12 +212,12 @@ static void test_a_block_of_another_size_is_refused(void **state)
     size_t coded = znn_huff0_prepare(&encoder, src, sizeof src);
     assert_in_range(coded, 2, sizeof block);
     znn_huff0_encode(&encoder, block, src, sizeof src);
-    assert_true(znn_huff0_decode(&decoder, back, sizeof src, block, coded));
+    assert_true(decode(&decoder, back, sizeof src, block, coded));
     for (int more = -8; more <= 1; more++)
         if (more)
-            assert_false(znn_huff0_decode(&decoder, back, (size_t)((int)sizeof src + more), block, coded));
+            assert_false(decode(&decoder, back, (size_t)((int)sizeof src + more), block, coded));
     for (size_t less = 1; less < 20; less++)
-        assert_false(znn_huff0_decode(&decoder, back, sizeof src, block, coded - less));
+        assert_false(decode(&decoder, back, sizeof src, block, coded - less));
 }
 
 /* ---- Groups ---- */
