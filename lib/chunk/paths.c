@@ -7,6 +7,12 @@ static const znn_paths scalar = {
 };
 
 #if ZNN_X86
+static const znn_paths avx2 = {
+    .narrow_encode = znn_narrow_encode_avx2,
+    .narrow_decode = znn_narrow_decode_avx2,
+    .escapes_read = znn_narrow_escapes_read_scalar,
+};
+
 static const znn_paths avx512 = {
     .narrow_encode = znn_narrow_encode_avx512,
     .narrow_decode = znn_narrow_decode_avx512,
@@ -22,6 +28,7 @@ const znn_paths *znn_paths_chosen(void)
 {
     switch (znn_cpu_isa()) {
 #if ZNN_X86
+    case ZNN_ISA_AVX2: return &avx2;
     case ZNN_ISA_AVX512: return &avx512;
 #endif
     default: return &scalar;

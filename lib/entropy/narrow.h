@@ -79,6 +79,7 @@ size_t znn_narrow_decoder_ready(znn_narrow_decoder *d);
 /* Decode rows * lanes indices to out. Sets d->failed on a short stream. */
 void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows);
 /* Elsewhere than on x86-64 this is never chosen, and is not there. */
+void znn_narrow_decode_avx2(znn_narrow_decoder *d, uint8_t *out, size_t rows);
 void znn_narrow_decode_avx512(znn_narrow_decoder *d, uint8_t *out, size_t rows);
 
 /* Encode rows * lanes codes; the bytes are written so that they end at dst_end,
@@ -87,6 +88,8 @@ void znn_narrow_decode_avx512(znn_narrow_decoder *d, uint8_t *out, size_t rows);
  * stream's size, states included. */
 size_t znn_narrow_encode_scalar(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
                                 const uint16_t *initial, uint8_t *dst_end);
+size_t znn_narrow_encode_avx2(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
+                              const uint16_t *initial, uint8_t *dst_end);
 size_t znn_narrow_encode_avx512(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
                                 const uint16_t *initial, uint8_t *dst_end);
 

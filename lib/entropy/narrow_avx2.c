@@ -1,0 +1,180 @@
+/* The narrow coder with AVX2: see narrow_avx2.h. */
+#include "entropy/narrow_avx2.h"
+
+#define BELOW(m, l) __builtin_popcount((m) & ((1u << (l)) - 1))
+#define EXPAND(m, l) (uint64_t)((m) >> (l)&1 ? BELOW(m, l) : 0x80) << 8 * (l)
+/* the j-th lane whose bit is set: as many lanes have at most j such up to them */
+#define UP_TO(m, l, j) (BELOW(m, (l) + 1) <= (j))
+#define NTH(m, j)                                                                                                      \
+    (UP_TO(m, 0, j) + UP_TO(m, 1, j) + UP_TO(m, 2, j) + UP_TO(m, 3, j) + UP_TO(m, 4, j) + UP_TO(m, 5, j) +             \
+     UP_TO(m, 6, j) + UP_TO(m, 7, j))
+#define COMPRESS(m, k) (uint64_t)((k) + BELOW(m, 8) >= 8 ? NTH(m, (k) + BELOW(m, 8) - 8) : 0x80) << 8 * (k)
+#define EIGHT(what, m)                                                                                                 \
+    (what(m, 0) | what(m, 1) | what(m, 2) | what(m, 3) | what(m, 4) | what(m, 5) | what(m, 6) | what(m, 7))
+#define X4(what, m) EIGHT(what, (m) + 0u), EIGHT(what, (m) + 1u), EIGHT(what, (m) + 2u), EIGHT(what, (m) + 3u)
+#define X16(what, m) X4(what, m), X4(what, (m) + 4u), X4(what, (m) + 8u), X4(what, (m) + 12u)
+#define X64(what, m) X16(what, m), X16(what, (m) + 16u), X16(what, (m) + 32u), X16(what, (m) + 48u)
+#define X256(what) X64(what, 0u), X64(what, 64u), X64(what, 128u), X64(what, 192u)
+
+const uint64_t znn_expand8[256] = {X256(EXPAND)};
+const uint64_t znn_compress8[256] = {X256(COMPRESS)};
+
+ZNN_INLINE __m256i load(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+ZNN_INLINE void store(uint8_t *p, __m256i v)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, v);
+}
+
+ZNN_INLINE void decode(znn_narrow_decoder *d, const znn_narrow_vectors *t, uint8_t *out, size_t rows,
+                       const znn_narrow_shape shape)
+{
+    const uint8_t *escaped = d->escaped;
+    for (size_t sure; rows && (sure = znn_narrow_decoder_ready(d)) > 0;) {
+        sure = ZNN_MIN(sure, rows);
+        rows -= sure;
+        const uint8_t *next = d->next;
+        for (; sure; sure--)
+            for (unsigned l = 0; l < d->lanes; l += 32, out += 32) {
+                __m256i low = load(d->low + l), high = load(d->high + l);
+                __m256i rank = znn_narrow_step(t, shape, &low, &high, &next);
+                store(d->low + l, low);
+                store(d->high + l, high);
+                __m256i index = znn_look_up64(&t->index, shape.many ? 4 : 2, rank);
+                __m256i escape = _mm256_cmpeq_epi8(rank, t->escape);
+                const uint32_t mask = (uint32_t)_mm256_movemask_epi8(escape);
+                if (mask)
+                    index = _mm256_blendv_epi8(index, znn_expand(mask, &escaped), escape);
+                store(out, index);
+            }
+        d->next = next;
+    }
+    d->escaped = escaped;
+    if (rows)
+        memset(out, 0, rows * d->lanes);
+}
+
+void znn_narrow_decode_avx2(znn_narrow_decoder *d, uint8_t *out, size_t rows)
+{
+    znn_narrow_vectors t;
+    const znn_narrow_shape shape = znn_narrow_vectors_load(&t, d->table);
+#define DECODE(spread_, many_)                                                                                         \
+    if (shape.spread == spread_ && shape.many == many_)                                                                \
+        decode(d, &t, out, rows, (znn_narrow_shape){spread_, many_});
+    ZNN_NARROW_SHAPES(DECODE)
+#undef DECODE
+}
+
+/* ---- the other way ---- */
+
+typedef struct {
+    znn_table64 rank;                       /* by code: the order of those that there are */
+    znn_table64 freq, start, reciprocal[2]; /* by rank; low and high byte */
+    znn_table256 slot_of;                   /* spread */
+} encoder;
+
+/* One symbol of 32 lanes, backwards; refill bytes go before *end. */
+ZNN_INLINE void encode_step(const encoder *e, const znn_narrow_shape shape, __m256i code, __m256i *low, __m256i *high,
+                            uint8_t **end)
+{
+    const __m256i byte = _mm256_set1_epi16(0x00ff);
+    const unsigned parts = shape.many ? 4 : 2;
+    /* of an escape's code, the index */
+    code = _mm256_and_si256(code, _mm256_set1_epi8(ZNN_NARROW_INDICES - 1));
+    __m256i rank = shape.many ? code : znn_look_up64(&e->rank, 4, code);
+    __m256i freq = znn_look_up64(&e->freq, parts, rank), start = znn_look_up64(&e->start, parts, rank);
+    __m256i rl = znn_look_up64(&e->reciprocal[0], parts, rank), rh = znn_look_up64(&e->reciprocal[1], parts, rank);
+    /* x >= freq << 8: a byte leaves */
+    __m256i leaves = _mm256_cmpeq_epi8(_mm256_max_epu8(*high, freq), *high);
+    const uint32_t mask = (uint32_t)_mm256_movemask_epi8(leaves);
+    /* Each quarter's bytes at the top of 8, so that the quarter before it overwrites what is below. */
+    __m256i bytes = _mm256_shuffle_epi8(*low, znn_mask_shuffle(znn_compress8, mask));
+    __m128 b0 = _mm_castsi128_ps(_mm256_castsi256_si128(bytes)),
+           b1 = _mm_castsi128_ps(_mm256_extracti128_si256(bytes, 1));
+    uint8_t *p = *end;
+    _mm_storeh_pi((__m64 *)(void *)(p - 8), b1);
+    _mm_storel_pi((__m64 *)(void *)(p - _mm_popcnt_u32(mask >> 24) - 8), b1);
+    _mm_storeh_pi((__m64 *)(void *)(p - _mm_popcnt_u32(mask >> 16) - 8), b0);
+    _mm_storel_pi((__m64 *)(void *)(p - _mm_popcnt_u32(mask >> 8) - 8), b0);
+    *end = p - _mm_popcnt_u32(mask);
+    __m256i l = _mm256_blendv_epi8(*low, *high, leaves), h = _mm256_andnot_si256(leaves, *high);
+    __m256i quotient[2], rest[2];
+    for (unsigned odd = 0; odd < 2; odd++) {
+        __m256i x = odd ? _mm256_blendv_epi8(h, _mm256_srli_epi16(l, 8), byte)
+                        : _mm256_blendv_epi8(_mm256_slli_epi16(h, 8), l, byte);
+        __m256i r = odd ? _mm256_blendv_epi8(rh, _mm256_srli_epi16(rl, 8), byte)
+                        : _mm256_blendv_epi8(_mm256_slli_epi16(rh, 8), rl, byte);
+        __m256i f = odd ? _mm256_srli_epi16(freq, 8) : _mm256_and_si256(freq, byte);
+        /* r is 65536 / freq rounded down, so q is x / freq or one less */
+        __m256i q = _mm256_mulhi_epu16(x, r);
+        __m256i m = _mm256_sub_epi16(x, _mm256_mullo_epi16(q, f)); /* less than 2 freq */
+        __m256i less = _mm256_cmpgt_epi16(f, m);
+        quotient[odd] = _mm256_add_epi16(_mm256_add_epi16(q, _mm256_set1_epi16(1)), less);
+        rest[odd] = _mm256_sub_epi16(m, _mm256_andnot_si256(less, f));
+    }
+    __m256i remainder = _mm256_blendv_epi8(_mm256_slli_epi16(rest[1], 8), rest[0], byte);
+    __m256i nth = _mm256_add_epi8(remainder, start); /* below 256 */
+    *low = shape.spread ? znn_look_up256(&e->slot_of, nth) : nth;
+    *high = _mm256_blendv_epi8(_mm256_slli_epi16(quotient[1], 8), quotient[0], byte);
+}
+
+ZNN_INLINE size_t encode(const encoder *e, unsigned lanes, const uint8_t *codes, size_t rows, const uint16_t *initial,
+                         uint8_t *dst_end, const znn_narrow_shape shape)
+{
+    _Alignas(32) uint8_t low[ZNN_NARROW_LANES_MAX], high[ZNN_NARROW_LANES_MAX];
+    for (unsigned l = 0; l < lanes; l++) {
+        low[l] = (uint8_t)initial[l];
+        high[l] = (uint8_t)(initial[l] >> 8);
+    }
+    uint8_t *p = dst_end;
+    for (const uint8_t *s = codes + rows * lanes; s != codes;)
+        for (unsigned l = lanes; l > 0;) {
+            l -= 32;
+            s -= 32;
+            __m256i x = load(low + l), y = load(high + l);
+            encode_step(e, shape, load(s), &x, &y, &p);
+            store(low + l, x);
+            store(high + l, y);
+        }
+    memcpy(p -= lanes, high, lanes);
+    memcpy(p -= lanes, low, lanes);
+    return (size_t)(dst_end - p);
+}
+
+size_t znn_narrow_encode_avx2(const znn_narrow_table *t, unsigned lanes, const uint8_t *codes, size_t rows,
+                              const uint16_t *initial, uint8_t *dst_end)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
+        n += t->freq[i] != 0;
+    const znn_narrow_shape shape = {.spread = t->spread, .many = n > 32};
+    uint8_t rank[ZNN_NARROW_INDICES] = {0}, bytes[4][ZNN_NARROW_INDICES] = {{0}};
+    n = 0;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
+        if (!t->freq[i])
+            continue;
+        rank[i] = (uint8_t)(shape.many ? i : n++);
+        const unsigned r = ZNN_MIN(65536u / t->freq[i], 65535);
+        bytes[0][rank[i]] = t->freq[i];
+        bytes[1][rank[i]] = t->start[i];
+        bytes[2][rank[i]] = (uint8_t)r;
+        bytes[3][rank[i]] = (uint8_t)(r >> 8);
+    }
+    encoder e;
+    const unsigned parts = shape.many ? 4 : 2;
+    e.rank = znn_table64_load(rank, 4);
+    e.freq = znn_table64_load(bytes[0], parts);
+    e.start = znn_table64_load(bytes[1], parts);
+    e.reciprocal[0] = znn_table64_load(bytes[2], parts);
+    e.reciprocal[1] = znn_table64_load(bytes[3], parts);
+    e.slot_of = znn_table256_load(t->slot_of);
+#define ENCODE(spread_, many_)                                                                                         \
+    if (shape.spread == spread_ && shape.many == many_)                                                                \
+        return encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){spread_, many_});
+    ZNN_NARROW_SHAPES(ENCODE)
+#undef ENCODE
+    return 0; /* never */
+}

@@ -1,0 +1,223 @@
+/*
+ * The narrow coder's step with AVX2: 32 lanes a vector.
+ *
+ * Codes are numbered in the order of their slots: the code's rank, 0 to 63, is what
+ * tables of 16-byte shuffles are read by. Slots that are neighbours need no table of
+ * 256: one of 64 has the rank at each fourth slot, and which of the three after it
+ * begin a code.
+ *
+ * Safety: a state is a slot of 8 bits and a high byte, and both are only used in
+ * registers, so no stream can make this code touch memory outside. The only reads
+ * from memory are the refills, for which znn_narrow_decoder_ready promises `lanes`
+ * bytes a row and a vector more beyond d->next, and the escapes, of which there is one
+ * for every symbol; where they are not taken one by one, 8 bytes are read at up
+ * to 24 beyond the next.
+ */
+#ifndef ZNN_NARROW_AVX2_H
+#define ZNN_NARROW_AVX2_H
+
+#include <immintrin.h>
+
+#include "entropy/narrow.h"
+
+#define ZNN_INLINE static inline __attribute__((always_inline))
+
+/* By 8 bits: where each lane's byte stands among those of the lanes whose bit is
+ * set (0x80, which shuffles make 0, for the others); and the lanes whose bit is set, to the top. */
+extern const uint64_t znn_expand8[256], znn_compress8[256];
+
+/* A table of 16 bytes a part; the same in both halves. parts[i] is xored with the part after it. */
+typedef struct {
+    __m256i parts[4];
+} znn_table64;
+
+typedef struct {
+    __m256i parts[16]; /* each 8 as above */
+} znn_table256;
+
+ZNN_INLINE __m256i znn_part(const uint8_t *bytes, bool last)
+{
+    __m128i part = _mm_loadu_si128((const __m128i *)(const void *)bytes);
+    if (!last)
+        part = _mm_xor_si128(part, _mm_loadu_si128((const __m128i *)(const void *)(bytes + 16)));
+    return _mm256_broadcastsi128_si256(part);
+}
+
+/* bytes[16 * parts] */
+ZNN_INLINE znn_table64 znn_table64_load(const uint8_t *bytes, const unsigned parts)
+{
+    znn_table64 t = {{_mm256_setzero_si256()}};
+    for (unsigned i = 0; i < parts; i++)
+        t.parts[i] = znn_part(bytes + 16 * i, i == parts - 1);
+    return t;
+}
+
+ZNN_INLINE znn_table256 znn_table256_load(const uint8_t *bytes)
+{
+    znn_table256 t;
+    for (unsigned i = 0; i < 16; i++)
+        t.parts[i] = znn_part(bytes + 16 * i, i % 8 == 7);
+    return t;
+}
+
+/* Each byte's value, of bytes below 16 * parts. A shuffle gives 0 where the top
+ * bit is set: each part counts for the bytes up to its own, and undoes the parts after it. */
+ZNN_INLINE __m256i znn_look_up64(const znn_table64 *t, const unsigned parts, __m256i index)
+{
+    __m256i r = _mm256_shuffle_epi8(t->parts[parts - 1], index);
+    for (unsigned i = 0; i + 1 < parts; i++)
+        r = _mm256_xor_si256(
+            r, _mm256_shuffle_epi8(t->parts[i], _mm256_add_epi8(index, _mm256_set1_epi8((char)(0x70 - 16 * i)))));
+    return r;
+}
+
+ZNN_INLINE __m256i znn_look_up256(const znn_table256 *t, __m256i index)
+{
+    __m256i half[2] = {index, _mm256_xor_si256(index, _mm256_set1_epi8((char)0x80))};
+    __m256i r[2];
+    for (unsigned h = 0; h < 2; h++) {
+        r[h] = _mm256_shuffle_epi8(t->parts[8 * h + 7], half[h]);
+        for (unsigned i = 0; i < 7; i++)
+            r[h] = _mm256_xor_si256(
+                r[h], _mm256_shuffle_epi8(t->parts[8 * h + i],
+                                          _mm256_adds_epu8(half[h], _mm256_set1_epi8((char)(0x70 - 16 * i)))));
+    }
+    return _mm256_xor_si256(r[0], r[1]);
+}
+
+ZNN_INLINE __m256i znn_load_quarters(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d)
+{
+    __m128 zero = _mm_setzero_ps();
+    __m128 low = _mm_loadh_pi(_mm_loadl_pi(zero, (const __m64 *)(const void *)a), (const __m64 *)(const void *)b);
+    __m128 high = _mm_loadh_pi(_mm_loadl_pi(zero, (const __m64 *)(const void *)c), (const __m64 *)(const void *)d);
+    return _mm256_castps_si256(_mm256_set_m128(high, low));
+}
+
+/* For each quarter's 8 bits of the mask, a line of the table; byte i of 16 as i, not i % 8. */
+ZNN_INLINE __m256i znn_mask_shuffle(const uint64_t table[256], uint32_t mask)
+{
+    const __m256i places = _mm256_setr_epi64x(0, 0x0808080808080808, 0, 0x0808080808080808);
+    __m256i r =
+        znn_load_quarters((const uint8_t *)(table + (mask & 255)), (const uint8_t *)(table + (mask >> 8 & 255)),
+                          (const uint8_t *)(table + (mask >> 16 & 255)), (const uint8_t *)(table + (mask >> 24)));
+    return _mm256_or_si256(r, places);
+}
+
+/* The next bytes, to the lanes whose bit is set; 0 to the others. */
+ZNN_INLINE __m256i znn_expand(uint32_t mask, const uint8_t **next)
+{
+    const uint8_t *p = *next;
+    __m256i bytes = znn_load_quarters(p, p + _mm_popcnt_u32(mask & 0xff), p + _mm_popcnt_u32(mask & 0xffff),
+                                      p + _mm_popcnt_u32(mask & 0xffffff));
+    *next = p + _mm_popcnt_u32(mask);
+    return _mm256_shuffle_epi8(bytes, znn_mask_shuffle(znn_expand8, mask));
+}
+
+/* Tables by rank are of `parts` parts: 2, or 4 where there are more than 32 codes. */
+typedef struct {
+    znn_table64 quads;    /* neighbours, 2 parts: by slot / 4, the rank << 3 | bit i: slot 4 n + 1 + i begins a code */
+    __m256i below, count; /* by slot % 4, such bits up to it; how many bits are set */
+    znn_table256 rank;    /* other tables: by slot */
+    znn_table256 offset;  /* spread */
+    znn_table64 freq, start; /* by rank; start if not spread */
+    znn_table64 index;
+    __m256i escape; /* its rank */
+} znn_narrow_vectors;
+
+typedef struct {
+    bool spread;
+    bool many; /* codes: more than 32 */
+} znn_narrow_shape;
+
+/* Codes by rank, as many as there are, and the slots' ranks. */
+static inline unsigned znn_narrow_ranks(const znn_narrow_table *t, uint8_t codes[ZNN_NARROW_INDICES],
+                                        uint8_t rank_of_slot[256])
+{
+    uint8_t rank_of[ZNN_NARROW_INDICES] = {0};
+    unsigned n = 0;
+    for (unsigned i = 0, freq; i < 256; i += freq) {
+        const unsigned code = t->code_of_slot[t->slot_of[i]], s = code % ZNN_NARROW_INDICES;
+        freq = t->freq[s];
+        codes[n] = (uint8_t)code;
+        rank_of[s] = (uint8_t)n++;
+    }
+    for (unsigned i = 0; i < 256; i++)
+        rank_of_slot[i] = rank_of[t->code_of_slot[i] % ZNN_NARROW_INDICES];
+    return n;
+}
+
+static inline znn_narrow_shape znn_narrow_vectors_load(znn_narrow_vectors *r, const znn_narrow_table *t)
+{
+    uint8_t codes[ZNN_NARROW_INDICES] = {0}, rank_of_slot[256], bytes[3][ZNN_NARROW_INDICES] = {{0}};
+    const unsigned n = znn_narrow_ranks(t, codes, rank_of_slot);
+    const znn_narrow_shape shape = {.spread = t->spread, .many = n > 32};
+    for (unsigned i = 0; i < n; i++) {
+        const unsigned s = codes[i] % ZNN_NARROW_INDICES;
+        bytes[0][i] = t->freq[s];
+        bytes[1][i] = t->start[s];
+        bytes[2][i] = (uint8_t)s;
+    }
+    const unsigned parts = shape.many ? 4 : 2;
+    r->freq = znn_table64_load(bytes[0], parts);
+    r->start = znn_table64_load(bytes[1], parts);
+    r->index = znn_table64_load(bytes[2], parts);
+    r->escape = _mm256_set1_epi8((char)(codes[0] & ZNN_NARROW_ESCAPE ? 0 : 0xff));
+    if (shape.many || shape.spread) {
+        r->rank = znn_table256_load(rank_of_slot);
+        r->offset = znn_table256_load(t->offset_of_slot);
+        return shape;
+    }
+    uint8_t quads[64] = {0};
+    for (unsigned i = 0; i < 64; i++) {
+        quads[i] = (uint8_t)(rank_of_slot[4 * i] << 3);
+        for (unsigned k = 0; k < 3; k++)
+            quads[i] |= (uint8_t)((rank_of_slot[4 * i + k + 1] != rank_of_slot[4 * i + k]) << k);
+    }
+    r->quads = znn_table64_load(quads, 4);
+    r->below = _mm256_set1_epi32(0x07030100);
+    r->count = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0));
+    return shape;
+}
+
+ZNN_INLINE __m256i znn_narrow_rank(const znn_narrow_vectors *t, const znn_narrow_shape shape, __m256i slot)
+{
+    if (shape.many || shape.spread)
+        return znn_look_up256(&t->rank, slot);
+    const __m256i low4 = _mm256_set1_epi8(0x0f);
+    __m256i quad = _mm256_and_si256(_mm256_srli_epi16(slot, 2), _mm256_set1_epi8(0x3f));
+    __m256i found = znn_look_up64(&t->quads, 4, quad);
+    __m256i begins = _mm256_and_si256(found, _mm256_shuffle_epi8(t->below, _mm256_and_si256(slot, low4)));
+    __m256i rank = _mm256_and_si256(_mm256_srli_epi16(found, 3), _mm256_set1_epi8(0x1f));
+    return _mm256_add_epi8(rank, _mm256_shuffle_epi8(t->count, begins));
+}
+
+/* The ranks of 32 lanes, which go on to their next states. */
+ZNN_INLINE __m256i znn_narrow_step(const znn_narrow_vectors *t, const znn_narrow_shape shape, __m256i *low,
+                                   __m256i *high, const uint8_t **next)
+{
+    const __m256i byte = _mm256_set1_epi16(0x00ff);
+    const unsigned parts = shape.many ? 4 : 2;
+    const __m256i slot = *low, rank = znn_narrow_rank(t, shape, slot);
+    const __m256i freq = znn_look_up64(&t->freq, parts, rank);
+    const __m256i offset =
+        shape.spread ? znn_look_up256(&t->offset, slot) : _mm256_sub_epi8(slot, znn_look_up64(&t->start, parts, rank));
+    /* freq * high + offset in 16 bits, the even and the odd lanes apart; then their
+     * low and their high bytes together */
+    __m256i even = _mm256_mullo_epi16(_mm256_and_si256(freq, byte), _mm256_and_si256(*high, byte));
+    __m256i odd = _mm256_mullo_epi16(_mm256_srli_epi16(freq, 8), _mm256_srli_epi16(*high, 8));
+    even = _mm256_add_epi16(even, _mm256_and_si256(offset, byte));
+    odd = _mm256_add_epi16(odd, _mm256_srli_epi16(offset, 8));
+    __m256i new_low = _mm256_blendv_epi8(_mm256_slli_epi16(odd, 8), even, byte);
+    __m256i new_high = _mm256_blendv_epi8(odd, _mm256_srli_epi16(even, 8), byte);
+    __m256i refill = _mm256_cmpeq_epi8(new_high, _mm256_setzero_si256());
+    __m256i bytes = znn_expand((uint32_t)_mm256_movemask_epi8(refill), next);
+    *high = _mm256_blendv_epi8(new_high, new_low, refill);
+    *low = _mm256_blendv_epi8(new_low, bytes, refill);
+    return rank;
+}
+
+/* do_shape(a shape known here) for every one of them. */
+#define ZNN_NARROW_SHAPES(do_shape)                                                                                    \
+    do_shape(false, false) do_shape(false, true) do_shape(true, false) do_shape(true, true)
+
+#endif
