@@ -61,9 +61,8 @@ size_t znn_plane_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t *src
     size_t best = n - n / WORTH;
     size_t wide = znn_wide_estimate(counts, n) + 4;
     if (!numbers) {
-        size_t size =
-            ZSTD_compressCCtx(coder->cctx, coder->stream, znn_wide_room(coder->chunk_max), src, n, level >= 7 ? 19 : 3);
-        if (!ZSTD_isError(size) && size + 4 < ZNN_MIN(best, wide)) {
+        size_t size = znn_zstd_encode(coder, coder->stream, znn_wide_room(coder->chunk_max), src, n, ZNN_MAX(level, 3));
+        if (size && size + 4 < ZNN_MIN(best, wide)) {
             znn_store32(dst, (uint32_t)size);
             memcpy(dst + 4, coder->stream, size);
             *method = ZNN_PLANE_ZSTD;
