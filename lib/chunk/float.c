@@ -566,16 +566,28 @@ static void move_on(const znn_fields *f, const uint8_t *planes[ZNN_PLANES_MAX], 
             planes[p] += groups * znn_plane_group_size(f, p);
 }
 
+/* The plane's end: `stored` bytes at src, then `held` bytes from the last states. */
 static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const znn_narrow_decoder *d, const uint8_t *src)
 {
-    uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4] = {0};
+    uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4];
+    uint8_t *at = bits;
+    uint64_t word = 0;
+    unsigned filled = 0;
+    uint8_t all = 0xff; /* states are 0x8000 or more */
     for (unsigned l = 0; l < d->lanes; l++) {
-        uint32_t x = d->low[l] | (uint32_t)d->high[l] << 8;
-        if (x < 0x8000)
-            return false;
-        uint8_t *at = bits + STATE_BITS * l / 8;
-        znn_store32(at, znn_load32(at) | (x & 0x7fff) << STATE_BITS * l % 8);
+        all &= d->high[l];
+        word |= (uint64_t)((d->low[l] | (uint32_t)d->high[l] << 8) & 0x7fff) << filled;
+        filled += STATE_BITS;
+        if (filled >= 32) {
+            znn_store32(at, (uint32_t)word);
+            at += 4;
+            word >>= 32;
+            filled -= 32;
+        }
     }
+    znn_store32(at, (uint32_t)word); /* lanes are a multiple of 64: nothing is left */
+    if (all < 0x80)
+        return false;
     for (size_t i = held; i < STATE_BITS * (size_t)d->lanes / 8; i++)
         if (bits[i])
             return false;

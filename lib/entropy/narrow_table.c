@@ -95,12 +95,20 @@ static void lay_out(znn_narrow_table *t, unsigned escape_freq)
             start += f;
         }
     }
-    uint8_t seen[ZNN_NARROW_INDICES] = {0};
-    for (unsigned slot = 0; slot < SLOTS; slot++) {
-        const uint8_t code = sorted[t->spread ? slot * SPREAD % SLOTS : slot], s = code % ZNN_NARROW_INDICES;
-        t->code_of_slot[slot] = code;
-        t->offset_of_slot[slot] = seen[s];
-        t->slot_of[t->start[s] + seen[s]++] = (uint8_t)slot;
+    if (!t->spread) {
+        memcpy(t->code_of_slot, sorted, SLOTS);
+        for (unsigned slot = 0; slot < SLOTS; slot++) {
+            t->offset_of_slot[slot] = (uint8_t)(slot - t->start[sorted[slot] % ZNN_NARROW_INDICES]);
+            t->slot_of[slot] = (uint8_t)slot;
+        }
+    } else {
+        uint8_t seen[ZNN_NARROW_INDICES] = {0};
+        for (unsigned slot = 0; slot < SLOTS; slot++) {
+            const uint8_t code = sorted[slot * SPREAD % SLOTS], s = code % ZNN_NARROW_INDICES;
+            t->code_of_slot[slot] = code;
+            t->offset_of_slot[slot] = seen[s];
+            t->slot_of[t->start[s] + seen[s]++] = (uint8_t)slot;
+        }
     }
     if (t->tail_count)
         t->freq[t->tail[0]] = (uint8_t)escape_freq;
