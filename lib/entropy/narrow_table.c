@@ -82,6 +82,7 @@ static void lay_out(znn_narrow_table *t, unsigned escape_freq)
     t->escape_bits = bits_for(t->tail_count);
     uint8_t sorted[SLOTS]; /* codes, as often as their frequency says */
     unsigned start = 0;
+    t->most = escape_freq;
     if (escape_freq && t->tail_count) {
         memset(sorted, ZNN_NARROW_ESCAPE | t->tail[0], escape_freq);
         t->start[t->tail[0]] = 0;
@@ -93,6 +94,7 @@ static void lay_out(znn_narrow_table *t, unsigned escape_freq)
             t->start[s] = (uint8_t)start;
             memset(sorted + start, (int)s, f);
             start += f;
+            t->most = ZNN_MAX(t->most, f);
         }
     }
     if (!t->spread) {
