@@ -13,8 +13,8 @@ static znn_isa_level highest(void)
 {
 #if ZNN_X86
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
-                      __builtin_cpu_supports("popcnt");
+    const bool avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2"))
@@ -27,19 +27,31 @@ static znn_isa_level highest(void)
     return ZNN_ISA_SCALAR;
 }
 
+static bool has(znn_isa_level isa)
+{
+    return isa <= highest() && (isa == ZNN_ISA_SCALAR || (isa == ZNN_ISA_NEON) == ZNN_ARM64);
+}
+
 static znn_isa_level detect(void)
 {
-    const znn_isa_level most = highest();
     const char *wish = getenv("ZNN_ISA");
-    for (int i = ZNN_ISA_SCALAR; wish && i < (int)most; i++)
-        if (strcmp(wish, names[i]) == 0 && (i == ZNN_ISA_SCALAR || (i == ZNN_ISA_NEON) == ZNN_ARM64))
+    for (int i = ZNN_ISA_SCALAR; wish && i <= ZNN_ISA_AVX512; i++)
+        if (strcmp(wish, names[i]) == 0 && has((znn_isa_level)i))
             return (znn_isa_level)i;
-    return most;
+    return highest();
+}
+
+static _Atomic int known = -1; /* the same answer whoever asks first */
+
+bool znn_cpu_isa_use(znn_isa_level isa)
+{
+    if (has(isa))
+        atomic_store_explicit(&known, (int)isa, memory_order_relaxed);
+    return has(isa);
 }
 
 znn_isa_level znn_cpu_isa(void)
 {
-    static _Atomic int known = -1; /* the same answer whoever asks first */
     int isa = atomic_load_explicit(&known, memory_order_relaxed);
     if (isa < 0) {
         isa = (int)detect();
@@ -65,7 +77,8 @@ void znn_copy_out(uint8_t *dst, const uint8_t *src, size_t size, bool streaming)
         size -= head;
         for (; size >= 64; size -= 64, dst += 64, src += 64)
             for (unsigned i = 0; i < 64; i += 16)
-                _mm_stream_si128((__m128i *)(void *)(dst + i), _mm_loadu_si128((const __m128i *)(const void *)(src + i)));
+                _mm_stream_si128((__m128i *)(void *)(dst + i),
+                                 _mm_loadu_si128((const __m128i *)(const void *)(src + i)));
     }
 #else
     (void)streaming;

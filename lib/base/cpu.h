@@ -20,6 +20,9 @@ typedef enum { ZNN_ISA_SCALAR = 0, ZNN_ISA_NEON = 1, ZNN_ISA_AVX2 = 2, ZNN_ISA_A
 
 /* The highest level that the processor has and ZNN_ISA allows. */
 znn_isa_level znn_cpu_isa(void);
+/* From now on this one, for tests; false if the processor does not have it. No
+ * other thread may be in the library. */
+bool znn_cpu_isa_use(znn_isa_level isa);
 
 /* Copy to memory that will not be read soon, past the caches if `streaming`. */
 void znn_copy_out(uint8_t *dst, const uint8_t *src, size_t size, bool streaming);
