@@ -367,6 +367,8 @@ CONTENDERS = {
     "znn": ("znn", None, lambda item, threads, library: Znn(item, threads, library, 3)),
     "znn-9": ("znn -9", None, lambda item, threads, library: Znn(item, threads, library, 9)),
     "zipnn": ("zipnn", "zipnn", lambda item, threads, library: ZipNN(item, threads)),
+    # The same, in a process that gives freed memory back to the system, as glibc does by itself.
+    "zipnn-new": ("zipnn, new pages", "zipnn", lambda item, threads, library: ZipNN(item, threads)),
     "zstd-1": ("zstd -1", "zstandard", lambda item, threads, library: Zstd(item, threads, 1)),
     "zstd-3": ("zstd -3", "zstandard", lambda item, threads, library: Zstd(item, threads, 3)),
     "lz4": ("lz4", "lz4", lambda item, threads, library: Lz4(item, threads)),

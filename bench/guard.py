@@ -18,7 +18,7 @@ from contenders import Memcpy, Znn
 from worker import content, copies_for, same, timed
 
 # Of the ratio asked of AVX-512: about what is left of its speed without it.
-PART = {"avx512": 1.0, "avx2": 0.5, "neon": 0.4, "scalar": 0.05}
+PART = {"avx512": 1.0, "avx2": 0.5, "neon": 0.4, "scalar": 0.02}
 BUFFER = 256_000_000
 ROUNDS, TRIES, PAUSE = 7, 5, 3
 

@@ -83,9 +83,13 @@ def describe(root, build):
     }
 
 
+def memory_as_usual():
+    """The environment of a measuring process that leaves glibc alone."""
+    return dict(os.environ, NUMPY_MADVISE_HUGEPAGE="0", PYTHONDONTWRITEBYTECODE="1")
+
+
 def same_memory_for_all():
     """The environment of a measuring process: glibc keeps the memory that is freed, so that a peer which returns
     new objects does not pay for new pages in every round, and numpy asks for no huge pages for buffers that the
     peers' own memory would not have."""
-    return dict(os.environ, MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_=str(1 << 34), NUMPY_MADVISE_HUGEPAGE="0",
-                PYTHONDONTWRITEBYTECODE="1")
+    return dict(memory_as_usual(), MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_=str(1 << 34))

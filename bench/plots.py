@@ -43,7 +43,7 @@ def label(axes, results, point_of):
 def size_against_speed(run, path):
     """BF16, one thread: right and low is good."""
     results = [r for r in report.select(run, input="bf16", threads=1)
-               if "absent" not in r and r["contender"] != "memcpy"]
+               if "absent" not in r and r["contender"] not in ("memcpy", "zipnn-new")]
     figure, axes = plt.subplots(figsize=(7.5, 4.6))
     speeds = [report.of_memcpy(r) for r in results]
     low, high = min(speeds, default=0.1) * 0.6, max(speeds + [1]) * 1.5
@@ -70,7 +70,7 @@ def speed_by_threads(run, path):
     """BF16, both directions: a bar for one thread and a lighter one for two."""
     one = {r["contender"]: r for r in report.select(run, input="bf16", threads=1) if "absent" not in r}
     two = {r["contender"]: r for r in report.select(run, input="bf16", threads=2) if "absent" not in r}
-    names = list(reversed([name for name in one if name in two]))
+    names = list(reversed([name for name in one if name in two and name != "zipnn-new"]))
     figure, panels = plt.subplots(1, 2, figsize=(9, 4.6), sharey=True)
     for axes, key, title in zip(panels, ("decompress_mb_s", "compress_mb_s"), ("Decompression", "Compression")):
         for y, name in enumerate(names):

@@ -71,7 +71,8 @@ def run_case(case, paths_of_inputs, library, quick, uninstalled):
     }
     # In memory, for the contender that works on files; removed even if that one crashes.
     with tempfile.TemporaryDirectory(prefix="znn-bench-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        env = dict(machine.same_memory_for_all(), ZNN_ISA=isa, TMPDIR=folder)
+        memory = machine.memory_as_usual() if name == "zipnn-new" else machine.same_memory_for_all()
+        env = dict(memory, ZNN_ISA=isa, TMPDIR=folder)
         spec_path, result_path = Path(folder) / "spec.json", Path(folder) / "result.json"
         spec_path.write_text(json.dumps(spec))
         try:

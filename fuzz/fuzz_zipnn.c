@@ -1,9 +1,8 @@
 /*
  * ZipNN files, in memory and through a function, and huff0 blocks.
  *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined ... fuzz/fuzz_zipnn.c lib/...
- *
- * scripts/fuzz NAME builds and runs it.
+ *   cmake -S . -B build/fuzz -DCMAKE_C_COMPILER=clang -DZNN_FUZZ=ON -DZNN_SANITIZE=address,undefined
+ *   cmake --build build/fuzz --target fuzz_zipnn && build/fuzz/fuzz_zipnn -max_total_time=600 CORPUS
  */
 #include <stdlib.h>
 #include <string.h>

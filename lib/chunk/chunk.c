@@ -67,14 +67,17 @@ static bool is_repeated(const uint8_t *src, size_t n, unsigned element_size)
     return n % element_size == 0 && n > element_size && memcmp(src, src + element_size, n - element_size) == 0;
 }
 
-static size_t zstd_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n, int level)
+size_t znn_zstd_encode(znn_chunk_coder *coder, uint8_t *dst, size_t room, const uint8_t *src, size_t n, int level)
 {
-    /* Room for the worst case, so that the only reason to refuse is the size. */
-    size_t size = ZSTD_compressCCtx(coder->cctx, dst, znn_chunk_encode_room(n), src, n,
-                                    level >= 7   ? 19
-                                    : level >= 3 ? 3
-                                                 : 1);
-    return !ZSTD_isError(size) && size < limit ? size : 0;
+    ZSTD_CCtx *c = coder->cctx;
+    ZSTD_CCtx_reset(c, ZSTD_reset_session_and_parameters);
+    ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level >= 7 ? 19 : level >= 3 ? 3 : 1);
+    if (level >= 7) { /* the tables that 19 would take are larger than a thread's share of memory */
+        ZSTD_CCtx_setParameter(c, ZSTD_c_hashLog, 17);
+        ZSTD_CCtx_setParameter(c, ZSTD_c_chainLog, 18);
+    }
+    const size_t size = ZSTD_compress2(c, dst, room, src, n);
+    return ZSTD_isError(size) ? 0 : size;
 }
 
 znn_status znn_chunk_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t *src, size_t n, znn_dtype dtype,
@@ -103,8 +106,9 @@ znn_status znn_chunk_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t 
     }
     /* What has no float's statistics may still be text, or repeat itself. */
     if (size == 0 || (dtype != ZNN_BYTES && size < n / 8)) {
-        size_t limit = size ? size : n, zstd = zstd_encode(coder, coder->stream, limit, src, n, level);
-        if (zstd) {
+        size_t limit = size ? size : n,
+               zstd = znn_zstd_encode(coder, coder->stream, znn_chunk_encode_room(n), src, n, level);
+        if (zstd && zstd < limit) {
             memcpy(dst, coder->stream, zstd);
             size = zstd;
             chunk->method = ZNN_METHOD_ZSTD;

@@ -49,84 +49,111 @@ static inline void store_element(uint8_t *p, unsigned size, uint64_t v)
     }
 }
 
-/* One body for every element size, which the callers give as a constant. Eight
- * positions at a time: they are `runs` runs of neighbouring elements. */
+/* The element at a position of a group, of elements of `size` bytes. */
+static inline size_t element_at(unsigned size, unsigned position)
+{
+    const unsigned run = 16 / size, i = position % 16;
+    return ZNN_GROUP / size * (i / run) + run * (position / 16) + i % run;
+}
+
+/* One body for every element size and number of byte planes, which the callers
+ * give as constants. Eight positions at a time: their tops fill whole bytes. */
 static inline __attribute__((always_inline)) void split(const znn_fields *f, const uint8_t *src, size_t groups,
                                                         uint16_t *symbols, uint8_t *const planes[ZNN_PLANES_MAX],
-                                                        const unsigned size)
+                                                        const unsigned size, const unsigned bytes,
+                                                        const unsigned top_bits)
 {
-    const unsigned run = 16 / size, bytes = f->byte_planes, top_bits = f->top_bits;
-    const unsigned top_shift = f->drop + 8 * bytes, symbol_shift = top_shift + top_bits - 1;
-    const unsigned sign_shift = f->drop + f->bits - 1;
+    const unsigned drop = f->drop;
+    const unsigned top_shift = drop + 8 * bytes, symbol_shift = top_shift + top_bits - 1;
+    const unsigned sign_shift = drop + f->bits - top_bits;
     const uint32_t symbol_mask = (1u << f->symbol_bits) - 1, top_mask = (1u << (top_bits - 1)) - 1;
+    const uint32_t sign_mask = 1u << (top_bits - 1);
     uint8_t *top = planes[ZNN_TOP_PLANE];
     for (size_t g = 0; g < groups; g++, src += ZNN_GROUP * size) {
         for (unsigned j = 0; j < ZNN_GROUP; j += 8, top += top_bits) {
             uint64_t word = 0;
+#pragma GCC unroll 8
             for (unsigned k = 0; k < 8; k++) {
-                const unsigned i = j % 16 + k;
-                const size_t at = ZNN_GROUP / size * (i / run) + run * (j / 16) + i % run;
-                const uint64_t v = load_element(src + at * size, size);
+                const uint64_t v = load_element(src + element_at(size, j + k) * size, size);
                 symbols[64 * g + j + k] = (uint16_t)(v >> symbol_shift & symbol_mask);
-                uint64_t t = (v >> top_shift & top_mask) | (v >> sign_shift & 1) << (top_bits - 1);
+                const uint64_t t = (v >> top_shift & top_mask) | (v >> sign_shift & sign_mask);
                 word |= t << top_bits * k;
                 for (unsigned p = 0; p < bytes; p++)
-                    planes[p][64 * g + j + k] = (uint8_t)(v >> (f->drop + 8 * p));
+                    planes[p][64 * g + j + k] = (uint8_t)(v >> (drop + 8 * p));
             }
+            uint8_t packed[8];
+            znn_store64(packed, word);
             for (unsigned i = 0; i < top_bits; i++)
-                top[i] = (uint8_t)(word >> 8 * i);
+                top[i] = packed[i];
         }
     }
 }
+
+/* do_cut(element size, byte planes) for the cuts that matter; the last is any. */
+#define CUTS(do_cut) do_cut(1, 0) do_cut(2, 0) do_cut(2, 1) do_cut(4, 0) do_cut(4, 1) do_cut(4, 2) do_cut(8, 6)
 
 void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, uint16_t *symbols,
                       uint8_t *const planes[ZNN_PLANES_MAX])
 {
-    switch (f->element_size) {
-    case 1: split(f, src, groups, symbols, planes, 1); break;
-    case 2: split(f, src, groups, symbols, planes, 2); break;
-    case 4: split(f, src, groups, symbols, planes, 4); break;
-    default: split(f, src, groups, symbols, planes, 8); break;
+#define SPLIT(size, bytes)                                                                                             \
+    if (f->element_size == size && f->byte_planes == bytes) {                                                          \
+        if (f->top_bits == 7)                                                                                          \
+            split(f, src, groups, symbols, planes, size, bytes, 7);                                                    \
+        else                                                                                                           \
+            split(f, src, groups, symbols, planes, size, bytes, f->top_bits);                                          \
+        return;                                                                                                        \
     }
+    CUTS(SPLIT)
+#undef SPLIT
+    split(f, src, groups, symbols, planes, f->element_size, f->byte_planes, f->top_bits);
 }
 
-static inline __attribute__((always_inline)) void join(const znn_fields *f, uint8_t *dst, size_t groups,
-                                                       const uint16_t *symbols,
-                                                       const uint8_t *const planes[ZNN_PLANES_MAX], const unsigned size)
+void znn_fields_tables(znn_join_tables *t, const znn_fields *f, const znn_symbols *symbols, unsigned base)
 {
-    const unsigned run = 16 / size, bytes = f->byte_planes, top_bits = f->top_bits;
-    const unsigned top_shift = f->drop + 8 * bytes, symbol_shift = top_shift + top_bits - 1;
-    const unsigned sign_shift = f->drop + f->bits - 1;
-    const uint32_t symbol_mask = (1u << f->symbol_bits) - 1, top_mask = (1u << (top_bits - 1)) - 1;
+    const unsigned top_shift = f->drop + 8 * f->byte_planes, symbol_shift = top_shift + f->top_bits - 1;
+    const unsigned sign_shift = f->drop + f->bits - 1, sign = 1u << (f->top_bits - 1);
+    for (unsigned i = 0; i < 1u << f->top_bits; i++)
+        t->top[i] = (uint64_t)(i & (sign - 1)) << top_shift | (uint64_t)(i & sign ? 1 : 0) << sign_shift;
+    const unsigned mask = (1u << f->symbol_bits) - 1;
+    for (unsigned i = 0; i < 256; i++)
+        t->symbol[i] = (uint64_t)((symbols ? symbols->of[i % 64] : i + base) & mask) << symbol_shift;
+}
+
+static inline __attribute__((always_inline)) void join(const znn_fields *f, const znn_join_tables *t, uint8_t *dst,
+                                                       size_t groups, const uint8_t *codes,
+                                                       const uint8_t *const planes[ZNN_PLANES_MAX], const unsigned size,
+                                                       const unsigned bytes, const unsigned top_bits)
+{
+    const unsigned top_mask = (1u << top_bits) - 1, drop = f->drop;
     const uint8_t *top = planes[ZNN_TOP_PLANE];
     for (size_t g = 0; g < groups; g++, dst += ZNN_GROUP * size) {
         for (unsigned j = 0; j < ZNN_GROUP; j += 8, top += top_bits) {
-            uint64_t word = 0;
-            for (unsigned i = 0; i < top_bits; i++)
-                word |= (uint64_t)top[i] << 8 * i;
+            const uint64_t word = znn_load64(top);
+#pragma GCC unroll 8
             for (unsigned k = 0; k < 8; k++) {
-                const unsigned i = j % 16 + k;
-                const size_t at = ZNN_GROUP / size * (i / run) + run * (j / 16) + i % run;
-                const uint64_t t = word >> top_bits * k;
-                uint64_t v = (t & top_mask) << top_shift | (t >> (top_bits - 1) & 1) << sign_shift |
-                             (uint64_t)(symbols[64 * g + j + k] & symbol_mask) << symbol_shift;
+                uint64_t v = t->symbol[codes[64 * g + j + k]] | t->top[word >> top_bits * k & top_mask];
                 for (unsigned p = 0; p < bytes; p++)
-                    v |= (uint64_t)planes[p][64 * g + j + k] << (f->drop + 8 * p);
-                store_element(dst + at * size, size, v);
+                    v |= (uint64_t)planes[p][64 * g + j + k] << (drop + 8 * p);
+                store_element(dst + element_at(size, j + k) * size, size, v);
             }
         }
     }
 }
 
-void znn_fields_join(const znn_fields *f, uint8_t *dst, size_t groups, const uint16_t *symbols,
+void znn_fields_join(const znn_fields *f, const znn_join_tables *t, uint8_t *dst, size_t groups, const uint8_t *codes,
                      const uint8_t *const planes[ZNN_PLANES_MAX])
 {
-    switch (f->element_size) {
-    case 1: join(f, dst, groups, symbols, planes, 1); break;
-    case 2: join(f, dst, groups, symbols, planes, 2); break;
-    case 4: join(f, dst, groups, symbols, planes, 4); break;
-    default: join(f, dst, groups, symbols, planes, 8); break;
+#define JOIN(size, bytes)                                                                                              \
+    if (f->element_size == size && f->byte_planes == bytes) {                                                          \
+        if (f->top_bits == 7)                                                                                          \
+            join(f, t, dst, groups, codes, planes, size, bytes, 7);                                                    \
+        else                                                                                                           \
+            join(f, t, dst, groups, codes, planes, size, bytes, f->top_bits);                                          \
+        return;                                                                                                        \
     }
+    CUTS(JOIN)
+#undef JOIN
+    join(f, t, dst, groups, codes, planes, f->element_size, f->byte_planes, f->top_bits);
 }
 
 void znn_fields_patch(const znn_fields *f, uint8_t *dst, size_t index, unsigned symbol)

@@ -59,9 +59,18 @@ typedef struct {
 void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, uint16_t *symbols,
                       uint8_t *const planes[ZNN_PLANES_MAX]);
 
-/* Put `groups` groups together from planes and symbols, in lane order. */
-void znn_fields_join(const znn_fields *f, uint8_t *dst, size_t groups, const uint16_t *symbols,
-                     const uint8_t *const planes[ZNN_PLANES_MAX]);
+/* Every bit of an element that a code or a packed top stands for. */
+typedef struct {
+    uint64_t symbol[256], top[256];
+} znn_join_tables;
+
+/* For codes that are indices of `symbols`, or, if that is NULL, symbols less base. */
+void znn_fields_tables(znn_join_tables *tables, const znn_fields *f, const znn_symbols *symbols, unsigned base);
+
+/* Put `groups` groups together from planes and codes, in lane order. Of the top,
+ * 8 bytes may be read beyond the last group. */
+void znn_fields_join(const znn_fields *f, const znn_join_tables *tables, uint8_t *dst, size_t groups,
+                     const uint8_t *codes, const uint8_t *const planes[ZNN_PLANES_MAX]);
 
 /* Replace the symbol of element `index` of dst. */
 void znn_fields_patch(const znn_fields *f, uint8_t *dst, size_t index, unsigned symbol);

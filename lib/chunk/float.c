@@ -300,13 +300,13 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
     }
     for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
         const unsigned symbol = coder->symbols16[i], index = symbol % ZNN_NARROW_INDICES;
-        if (k->symbols.of[index] == symbol) {
-            out[i] = k->codes[index];
-            *k->escaped = (uint8_t)index;
-            k->escaped += out[i] >> 7;
-        } else {
+        const uint8_t code = k->codes[index];
+        out[i] = code;
+        if (k->symbols.of[index] != symbol) {
             out[i] = k->common;
             add_patch(&k->patches, first * ZNN_GROUP + i, symbol);
+        } else if (code & ZNN_NARROW_ESCAPE) {
+            *k->escaped++ = (uint8_t)index;
         }
     }
 }
@@ -523,9 +523,11 @@ typedef struct {
     uint8_t *dst;
     size_t elements; /* of the chunk */
     bool large;
+    bool tables_made;
+    znn_join_tables tables;
 } joiner;
 
-static void join(const joiner *j, uint8_t *dst, size_t count, const uint8_t *codes,
+static void join(joiner *j, uint8_t *dst, size_t count, const uint8_t *codes,
                  const uint8_t *const planes[ZNN_PLANES_MAX])
 {
     const znn_fields *f = j->fields;
@@ -534,12 +536,10 @@ static void join(const joiner *j, uint8_t *dst, size_t count, const uint8_t *cod
         paths->join(f, dst, count, codes, j->by_index, planes);
         return;
     }
-    uint16_t symbols[BLOCK_GROUPS * ZNN_GROUP];
-    const unsigned mask = (1u << f->symbol_bits) - 1;
-    for (size_t i = 0; i < count * ZNN_GROUP; i++)
-        symbols[i] =
-            (uint16_t)(j->by_index ? j->by_index->of[codes[i] % ZNN_NARROW_INDICES] : (codes[i] + j->base) & mask);
-    znn_fields_join(f, dst, count, symbols, planes);
+    if (!j->tables_made)
+        znn_fields_tables(&j->tables, f, j->by_index, j->base);
+    j->tables_made = true;
+    znn_fields_join(f, &j->tables, dst, count, codes, planes);
 }
 
 /* Join groups [first, first + count), patch, hash, and hand over. */
@@ -566,16 +566,28 @@ static void move_on(const znn_fields *f, const uint8_t *planes[ZNN_PLANES_MAX], 
             planes[p] += groups * znn_plane_group_size(f, p);
 }
 
+/* The plane's end: `stored` bytes at src, then `held` bytes from the last states. */
 static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const znn_narrow_decoder *d, const uint8_t *src)
 {
-    uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4] = {0};
+    uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4];
+    uint8_t *at = bits;
+    uint64_t word = 0;
+    unsigned filled = 0;
+    uint8_t all = 0xff; /* states are 0x8000 or more */
     for (unsigned l = 0; l < d->lanes; l++) {
-        uint32_t x = d->low[l] | (uint32_t)d->high[l] << 8;
-        if (x < 0x8000)
-            return false;
-        uint8_t *at = bits + STATE_BITS * l / 8;
-        znn_store32(at, znn_load32(at) | (x & 0x7fff) << STATE_BITS * l % 8);
+        all &= d->high[l];
+        word |= (uint64_t)((d->low[l] | (uint32_t)d->high[l] << 8) & 0x7fff) << filled;
+        filled += STATE_BITS;
+        if (filled >= 32) {
+            znn_store32(at, (uint32_t)word);
+            at += 4;
+            word >>= 32;
+            filled -= 32;
+        }
     }
+    znn_store32(at, (uint32_t)word); /* lanes are a multiple of 64: nothing is left */
+    if (all < 0x80)
+        return false;
     for (size_t i = held; i < STATE_BITS * (size_t)d->lanes / 8; i++)
         if (bits[i])
             return false;

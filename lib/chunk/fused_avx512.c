@@ -60,7 +60,7 @@ ZNN_INLINE void run_group(const znn_layout l, const vectors *t, lanes *s, __m512
                           uint8_t *into, outlet *o, const uint8_t *from)
 {
     __m512i out[8];
-    __m512i index = znn_narrow_step(&t->narrow, !l.two, low, high, &s->next, &s->escaped);
+    __m512i index = znn_narrow_step(&t->narrow, !l.two, true, low, high, &s->next, &s->escaped);
     znn_join_group(&t->join, l, index, s->planes[ZNN_TOP_PLANE], s->planes, 64 * (v % VECTORS), out);
     s->planes[ZNN_TOP_PLANE] += t->top_size;
     for (unsigned q = 0; q < l.size; q++) {
@@ -172,8 +172,9 @@ size_t znn_fused_decode_avx512(znn_fused *fused, size_t groups)
 {
     const znn_fields *f = fused->fields;
     const size_t unit_groups = VECTORS * (f->element_size >= 4 ? 1 : 4 / f->element_size);
-    /* The encoder spreads the slots where the symbol is in one byte; other tables are rare. */
-    if (fused->decoder->table->spread == znn_layout_of(f).two)
+    /* The encoder spreads the slots where the symbol is in one byte; other tables, and
+     * those with a symbol of more than half of the elements, are rare. */
+    if (fused->decoder->table->spread == znn_layout_of(f).two || fused->decoder->table->most > 127)
         return 0;
     if (groups <= unit_groups) /* one is left, so that XXH3's end is the library's */
         return 0;

@@ -30,6 +30,9 @@ struct znn_chunk_coder {
     uint8_t *block;  /* decoding: output on its way to memory */
 };
 
+/* A zstd frame of src at dst; its size, 0 if it failed or does not fit into room. */
+size_t znn_zstd_encode(znn_chunk_coder *coder, uint8_t *dst, size_t room, const uint8_t *src, size_t n, int level);
+
 size_t znn_plane_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t *src, size_t n, bool numbers, int level,
                         znn_plane_method *method);
 /* Decode a plane of n bytes from the begin of src; *used bytes of it were the

@@ -42,30 +42,33 @@ size_t znn_narrow_decoder_ready(znn_narrow_decoder *d)
 
 void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 {
-    uint32_t slots[256]; /* code, frequency, offset: one load a symbol */
+    uint32_t slots[256]; /* code, offset, frequency: one load a symbol */
     const znn_narrow_table *t = d->table;
     for (unsigned i = 0; i < 256; i++) {
-        const uint8_t code = t->code_of_slot[i], s = code % ZNN_NARROW_INDICES;
-        slots[i] = code | (uint32_t)t->freq[s] << 8 | (uint32_t)t->offset_of_slot[i] << 16;
+        const uint8_t code = t->code_of_slot[i];
+        slots[i] = code | (uint32_t)t->offset_of_slot[i] << 8 | (uint32_t)t->freq[code % ZNN_NARROW_INDICES] << 16;
     }
     const unsigned lanes = d->lanes;
-    uint16_t x[ZNN_NARROW_LANES_MAX];
+    uint32_t x[ZNN_NARROW_LANES_MAX];
     for (unsigned l = 0; l < lanes; l++)
-        x[l] = (uint16_t)(d->low[l] | d->high[l] << 8);
+        x[l] = d->low[l] | (uint32_t)d->high[l] << 8;
     const uint8_t *escaped = d->escaped;
     for (size_t sure; rows && (sure = znn_narrow_decoder_ready(d)) > 0;) {
         sure = ZNN_MIN(sure, rows);
         rows -= sure;
         const uint8_t *next = d->next;
         for (; sure; sure--, out += lanes)
+#pragma GCC unroll 4
             for (unsigned l = 0; l < lanes; l++) {
                 const uint32_t slot = slots[x[l] & 255];
-                const uint32_t y = (slot >> 8 & 255) * (uint32_t)(x[l] >> 8) + (slot >> 16);
-                const uint32_t refill = y < 256; /* without a branch: it would be missed often */
-                x[l] = (uint16_t)(y << (refill << 3) | (*next & (0u - refill)));
-                next += refill;
+                const uint32_t y = (slot >> 16) * (x[l] >> 8) + (slot >> 8 & 255);
+                uint32_t filled = y << 8 | *next;
+                /* Both are there, so choosing is a conditional move: a branch would be missed often. */
+                __asm__("" : "+r"(filled));
+                x[l] = y < 256 ? filled : y;
+                next += y < 256;
                 out[l] = (uint8_t)slot;
-                if (slot & ZNN_NARROW_ESCAPE)
+                if (__builtin_expect(slot & ZNN_NARROW_ESCAPE, 0))
                     out[l] = *escaped++;
             }
         d->next = next;

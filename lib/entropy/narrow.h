@@ -44,6 +44,7 @@ typedef struct {
     uint64_t known;                   /* bit i: index i has a symbol */
     uint8_t tail[ZNN_NARROW_INDICES]; /* the indices that are escaped, in the table's order */
     unsigned tail_count;
+    unsigned most;        /* the highest frequency */
     unsigned escape_bits; /* of an escape's place in tail[] */
     unsigned base;        /* the symbols are base to base + 63, but for a few far ones */
 } znn_narrow_table;

@@ -18,7 +18,7 @@ ZNN_INLINE void decode(znn_narrow_decoder *d, uint8_t *out, size_t rows, const u
         const uint8_t *next = d->next;
         for (; sure; sure--, out += 64 * vectors)
             for (unsigned v = 0; v < vectors; v++)
-                _mm512_storeu_si512(out + 64 * v, znn_narrow_step(&t, spread, &low[v], &high[v], &next, &escaped));
+                _mm512_storeu_si512(out + 64 * v, znn_narrow_step(&t, spread, false, &low[v], &high[v], &next, &escaped));
         d->next = next;
     }
     d->escaped = escaped;

@@ -82,6 +82,7 @@ static void lay_out(znn_narrow_table *t, unsigned escape_freq)
     t->escape_bits = bits_for(t->tail_count);
     uint8_t sorted[SLOTS]; /* codes, as often as their frequency says */
     unsigned start = 0;
+    t->most = escape_freq;
     if (escape_freq && t->tail_count) {
         memset(sorted, ZNN_NARROW_ESCAPE | t->tail[0], escape_freq);
         t->start[t->tail[0]] = 0;
@@ -93,14 +94,23 @@ static void lay_out(znn_narrow_table *t, unsigned escape_freq)
             t->start[s] = (uint8_t)start;
             memset(sorted + start, (int)s, f);
             start += f;
+            t->most = ZNN_MAX(t->most, f);
         }
     }
-    uint8_t seen[ZNN_NARROW_INDICES] = {0};
-    for (unsigned slot = 0; slot < SLOTS; slot++) {
-        const uint8_t code = sorted[t->spread ? slot * SPREAD % SLOTS : slot], s = code % ZNN_NARROW_INDICES;
-        t->code_of_slot[slot] = code;
-        t->offset_of_slot[slot] = seen[s];
-        t->slot_of[t->start[s] + seen[s]++] = (uint8_t)slot;
+    if (!t->spread) {
+        memcpy(t->code_of_slot, sorted, SLOTS);
+        for (unsigned slot = 0; slot < SLOTS; slot++) {
+            t->offset_of_slot[slot] = (uint8_t)(slot - t->start[sorted[slot] % ZNN_NARROW_INDICES]);
+            t->slot_of[slot] = (uint8_t)slot;
+        }
+    } else {
+        uint8_t seen[ZNN_NARROW_INDICES] = {0};
+        for (unsigned slot = 0; slot < SLOTS; slot++) {
+            const uint8_t code = sorted[slot * SPREAD % SLOTS], s = code % ZNN_NARROW_INDICES;
+            t->code_of_slot[slot] = code;
+            t->offset_of_slot[slot] = seen[s];
+            t->slot_of[t->start[s] + seen[s]++] = (uint8_t)slot;
+        }
     }
     if (t->tail_count)
         t->freq[t->tail[0]] = (uint8_t)escape_freq;

@@ -87,10 +87,9 @@ typedef struct {
  * the last four streams. */
 typedef struct {
     void (*one)(znn_huff0_readers *streams, const uint16_t *a);
-    void (*many)(znn_huff0_readers *streams, const uint64_t *a);
     void (*one_twice)(znn_huff0_readers *streams, const uint16_t *a, const uint16_t *b);
-    void (*many_twice)(znn_huff0_readers *streams, const uint64_t *a, const uint64_t *b);
-    void (*encode)(znn_huff0_writer streams[4], const uint64_t code[256]);
+    void (*many)(znn_huff0_readers *streams, const uint64_t *a); /* four streams */
+    void (*encode)(znn_huff0_writer streams[2], const uint64_t code[256]);
 } znn_huff0_loops;
 extern const znn_huff0_loops znn_huff0_scalar, znn_huff0_avx2;
 const znn_huff0_loops *znn_huff0_loops_here(void); /* the fastest of this machine */

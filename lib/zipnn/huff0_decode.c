@@ -200,9 +200,7 @@ bool znn_huff0_decode(znn_huff0_decoder *decoder, const znn_huff0_block *blocks,
     progress second = count < 2 ? DONE : open_block(&t[1], &s, 4, &blocks[1]);
     if (first == BAD || second == BAD)
         return false;
-    if (first == MANY && second == MANY)
-        loops->many_twice(&s, t[0].many + (1 << BITS), t[1].many + (1 << BITS));
-    else if (first == ONE && second == ONE)
+    if (first == ONE && second == ONE) /* what waits in one is filled with the other; MANY would wait for the cache */
         loops->one_twice(&s, t[0].one, t[1].one);
     if (first != DONE) {
         run_one_block(&t[0], &s, first);

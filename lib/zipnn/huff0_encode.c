@@ -208,6 +208,7 @@ void znn_huff0_encode(const znn_huff0_encoder *e, uint8_t *dst, const uint8_t *s
         out += e->stream_size[i];
     }
     znn_huff0_loops_here()->encode(s, e->code);
+    znn_huff0_loops_here()->encode(s + 2, e->code);
     for (unsigned i = 0; i < 4; i++) {
         znn_huff0_writer *t = &s[i];
         uint64_t bits = t->count ? t->bits >> (64 - t->count) : 0; /* now from the lowest on */

@@ -17,21 +17,35 @@
 #include "zipnn/huff0.h"
 
 #define ROUND 5
+#define ROUNDS 8 /* of a batch */
+#define SLOTS (ROUND * ROUNDS)
 #define TOP (64 - ZNN_HUFF0_BITS_MAX)
 
-static inline size_t read_rounds(const znn_huff0_readers *s, unsigned streams, size_t stride)
+/* How many batches of ROUNDS rounds the streams can all bear: each takes at most
+ * 7 bytes a round, and writes at most `most` bytes, and `beyond` more. */
+static inline size_t read_batches_of(const znn_huff0_readers *s, unsigned streams, unsigned rounds, size_t most,
+                                     size_t beyond)
 {
     size_t least = SIZE_MAX;
     for (unsigned i = 0; i < streams; i++) {
-        size_t in = (size_t)(s->at[i] - s->begin[i]) / 7, out = (size_t)(s->end[i] - s->out[i]);
-        out = out < 8 ? 0 : (out - 8) / stride;
+        size_t in = (size_t)(s->at[i] - s->begin[i]) / (7 * rounds), out = (size_t)(s->end[i] - s->out[i]);
+        out = out < beyond ? 0 : (out - beyond) / most;
         least = ZNN_MIN(least, ZNN_MIN(in, out));
     }
     return least;
 }
 
+/* TOP, by a register: a shift by one leaves its source as it is, and saves a copy. */
+static inline unsigned shift_of_top(void)
+{
+    unsigned top = TOP;
+    __asm__("" : "+r"(top));
+    return top;
+}
+
 /* Every stream at once: what takes long in one is filled with the others. */
 #define ALONE(DO) DO(0)
+#define TWO(DO) DO(0) DO(1)
 #define FOUR(DO) DO(0) DO(1) DO(2) DO(3)
 #define EIGHT(DO) FOUR(DO) DO(4) DO(5) DO(6) DO(7)
 #define TABLE(i) (i < 4 ? a : b)
@@ -46,43 +60,47 @@ static inline size_t read_rounds(const znn_huff0_readers *s, unsigned streams, s
     }
 #define ONE(i, k)                                                                                                      \
     {                                                                                                                  \
-        unsigned entry = TABLE(i)[bits##i >> TOP];                                                                     \
+        unsigned entry = TABLE(i)[bits##i >> top];                                                                     \
         bits##i <<= entry & 63;                                                                                        \
-        s->out[i][done + k] = (uint8_t)(entry >> 8);                                                                   \
+        slot[(i)*SLOTS + (k)] = (uint8_t)(entry >> 8);                                                                 \
     }
 #define ONE_0(i) ONE(i, 0)
 #define ONE_1(i) ONE(i, 1)
 #define ONE_2(i) ONE(i, 2)
 #define ONE_3(i) ONE(i, 3)
 #define ONE_4(i) ONE(i, 4)
-#define MOVE_ON(i) s->out[i] += done;
+#define MOVE_OUT(i)                                                                                                    \
+    memcpy(s->out[i], slots + (i)*SLOTS, SLOTS);                                                                       \
+    s->out[i] += SLOTS;
+/* Symbols go by way of slots, all of which one register reaches. */
 #define ONE_LOOP(EACH, streams)                                                                                        \
-    for (size_t left; (left = read_rounds(s, streams, ROUND)) > 0;) {                                                  \
-        size_t done = 0;                                                                                               \
+    uint8_t slots[8 * SLOTS];                                                                                          \
+    for (size_t left; (left = read_batches_of(s, streams, ROUNDS, SLOTS, 0)) > 0;) {                                   \
         EACH(LOAD)                                                                                                     \
         do {                                                                                                           \
-            EACH(ONE_0)                                                                                                \
-            EACH(ONE_1)                                                                                                \
-            EACH(ONE_2)                                                                                                \
-            EACH(ONE_3)                                                                                                \
-            EACH(ONE_4)                                                                                                \
-            done += ROUND;                                                                                             \
-            EACH(REFILL)                                                                                               \
+            for (uint8_t *slot = slots; slot < slots + SLOTS; slot += ROUND) {                                         \
+                EACH(ONE_0)                                                                                            \
+                EACH(ONE_1)                                                                                            \
+                EACH(ONE_2)                                                                                            \
+                EACH(ONE_3)                                                                                            \
+                EACH(ONE_4)                                                                                            \
+                EACH(REFILL)                                                                                           \
+            }                                                                                                          \
+            EACH(MOVE_OUT)                                                                                             \
         } while (--left);                                                                                              \
         EACH(STORE)                                                                                                    \
-        EACH(MOVE_ON)                                                                                                  \
     }
 
 #define MANY(i)                                                                                                        \
     {                                                                                                                  \
-        uint64_t entry = TABLE(i)[bits##i >> TOP];                                                                     \
+        uint64_t entry = TABLE(i)[bits##i >> top];                                                                     \
         bits##i <<= entry & 63;                                                                                        \
         uint8_t *out = s->out[i];                                                                                      \
         znn_store64(out, entry >> 16);                                                                                 \
         s->out[i] = out + (uint8_t)(entry >> 8);                                                                       \
     }
 #define MANY_LOOP(EACH, streams)                                                                                       \
-    for (size_t left; (left = read_rounds(s, streams, 6 * ROUND)) > 0;) {                                              \
+    for (size_t left; (left = read_batches_of(s, streams, 1, 6 * ROUND, 8)) > 0;) {                                    \
         EACH(LOAD)                                                                                                     \
         do {                                                                                                           \
             EACH(MANY)                                                                                                 \
@@ -97,19 +115,22 @@ static inline size_t read_rounds(const znn_huff0_readers *s, unsigned streams, s
 
 static void one(znn_huff0_readers *s, const uint16_t *a)
 {
+    const unsigned top = shift_of_top();
     const uint16_t *b = a;
     ONE_LOOP(FOUR, 4)
 }
 
 static void one_twice(znn_huff0_readers *s, const uint16_t *a, const uint16_t *b)
 {
+    const unsigned top = shift_of_top();
     ONE_LOOP(EIGHT, 8)
 }
 
-/* Entries have more symbols in some streams than in others: when the first ends, the others go on alone. */
+/* One stream of several. */
 static void many_alone(znn_huff0_readers *all, unsigned which, const uint64_t *a)
 {
     const uint64_t *b = a;
+    const unsigned top = shift_of_top();
     znn_huff0_readers alone, *s = &alone;
     alone.at[0] = all->at[which];
     alone.begin[0] = all->begin[which];
@@ -122,26 +143,21 @@ static void many_alone(znn_huff0_readers *all, unsigned which, const uint64_t *a
     all->out[which] = alone.out[0];
 }
 
+/* Entries hold more symbols in some streams than in others: when one has ended, the others go on alone. */
 static void many(znn_huff0_readers *s, const uint64_t *a)
 {
     const uint64_t *b = a;
+    const unsigned top = shift_of_top();
     MANY_LOOP(FOUR, 4)
     for (unsigned i = 0; i < 4; i++)
         many_alone(s, i, a);
 }
 
-static void many_twice(znn_huff0_readers *s, const uint64_t *a, const uint64_t *b)
-{
-    MANY_LOOP(EIGHT, 8)
-    for (unsigned i = 0; i < 8; i++)
-        many_alone(s, i, TABLE(i));
-}
-
 /* A round writes 8 bytes, none of which may be the next stream's. */
-static inline size_t write_rounds(const znn_huff0_writer s[4])
+static inline size_t write_rounds(const znn_huff0_writer *s, unsigned streams)
 {
     size_t least = SIZE_MAX;
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < streams; i++) {
         size_t room = (size_t)(s[i].end - s[i].out), symbols = (size_t)(s[i].at - s[i].from) / ROUND;
         least = ZNN_MIN(least, ZNN_MIN(room < 8 ? 0 : (room - 8) / 7 + 1, symbols));
     }
@@ -176,15 +192,16 @@ static inline size_t write_rounds(const znn_huff0_writer s[4])
     s[i].bits = bits##i;                                                                                               \
     s[i].count = count##i;
 
-static void encode(znn_huff0_writer s[4], const uint64_t code[256])
+/* Two streams at once: more would not fit into registers. */
+static void encode(znn_huff0_writer *s, const uint64_t code[256])
 {
-    for (size_t left; (left = write_rounds(s)) > 0;) {
-        FOUR(WRITE_LOAD)
+    for (size_t left; (left = write_rounds(s, 2)) > 0;) {
+        TWO(WRITE_LOAD)
         do {
-            FOUR(WRITE_ROUND)
+            TWO(WRITE_ROUND)
         } while (--left);
-        FOUR(WRITE_STORE)
+        TWO(WRITE_STORE)
     }
 }
 
-const znn_huff0_loops LOOPS = {one, many, one_twice, many_twice, encode};
+const znn_huff0_loops LOOPS = {one, one_twice, many, encode};

@@ -1,4 +1,4 @@
-/* One ZipNN stream: its header, and where its parts lie. */
+/* One ZipNN stream: its header, and where its parts lie (docs/ZIPNN.md). */
 #ifndef ZNN_ZIPNN_STREAM_H
 #define ZNN_ZIPNN_STREAM_H
 
