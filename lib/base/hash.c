@@ -8,6 +8,8 @@ uint64_t znn_hash(const void *data, size_t size)
 #if ZNN_X86
     if (znn_cpu_isa() == ZNN_ISA_AVX512)
         return znn_hash_avx512(data, size);
+    if (znn_cpu_isa() == ZNN_ISA_AVX2)
+        return znn_hash_avx2(data, size);
 #endif
     return XXH3_64bits(data, size);
 }
@@ -22,6 +24,10 @@ void znn_hasher_update(znn_hasher *hasher, const void *data, size_t size)
 #if ZNN_X86
     if (znn_cpu_isa() == ZNN_ISA_AVX512) {
         znn_hasher_update_avx512(hasher, data, size);
+        return;
+    }
+    if (znn_cpu_isa() == ZNN_ISA_AVX2) {
+        znn_hasher_update_avx2(hasher, data, size);
         return;
     }
 #endif

@@ -21,7 +21,9 @@ uint64_t znn_hasher_end(const znn_hasher *hasher);
 const uint8_t *znn_hasher_take(const znn_hasher *hasher, uint64_t acc[8]);
 void znn_hasher_resume(znn_hasher *hasher, const uint64_t acc[8], uint64_t bytes);
 
-/* The two that go over much data, on x86-64 with AVX-512; hash.c chooses. */
+/* The two that go over much data, on x86-64 with AVX2 or AVX-512; hash.c chooses. */
+uint64_t znn_hash_avx2(const void *data, size_t size);
+void znn_hasher_update_avx2(znn_hasher *hasher, const void *data, size_t size);
 uint64_t znn_hash_avx512(const void *data, size_t size);
 void znn_hasher_update_avx512(znn_hasher *hasher, const void *data, size_t size);
 

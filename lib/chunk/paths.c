@@ -10,7 +10,10 @@ static const znn_paths scalar = {
 static const znn_paths avx2 = {
     .narrow_encode = znn_narrow_encode_avx2,
     .narrow_decode = znn_narrow_decode_avx2,
-    .escapes_read = znn_narrow_escapes_read_scalar,
+    .escapes_read = znn_narrow_escapes_read_avx2,
+    .knows = znn_fields_known_avx2,
+    .split = znn_fields_split_avx2,
+    .join = znn_fields_join_avx2,
 };
 
 static const znn_paths avx512 = {

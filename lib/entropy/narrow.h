@@ -101,6 +101,7 @@ void znn_narrow_escapes_write(uint8_t *dst, const znn_narrow_table *table, const
 /* To indices; 64 bytes beyond them may be written. False if a place is not in
  * the tail, or a bit beyond the last is set. Vectors read up to 64 bytes beyond the list. */
 bool znn_narrow_escapes_read_scalar(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
+bool znn_narrow_escapes_read_avx2(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
 bool znn_narrow_escapes_read_avx512(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
 
 #endif

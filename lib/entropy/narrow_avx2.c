@@ -1,34 +1,6 @@
 /* The narrow coder with AVX2: see narrow_avx2.h. */
 #include "entropy/narrow_avx2.h"
 
-#define BELOW(m, l) __builtin_popcount((m) & ((1u << (l)) - 1))
-#define EXPAND(m, l) (uint64_t)((m) >> (l)&1 ? BELOW(m, l) : 0x80) << 8 * (l)
-/* the j-th lane whose bit is set: as many lanes have at most j such up to them */
-#define UP_TO(m, l, j) (BELOW(m, (l) + 1) <= (j))
-#define NTH(m, j)                                                                                                      \
-    (UP_TO(m, 0, j) + UP_TO(m, 1, j) + UP_TO(m, 2, j) + UP_TO(m, 3, j) + UP_TO(m, 4, j) + UP_TO(m, 5, j) +             \
-     UP_TO(m, 6, j) + UP_TO(m, 7, j))
-#define COMPRESS(m, k) (uint64_t)((k) + BELOW(m, 8) >= 8 ? NTH(m, (k) + BELOW(m, 8) - 8) : 0x80) << 8 * (k)
-#define EIGHT(what, m)                                                                                                 \
-    (what(m, 0) | what(m, 1) | what(m, 2) | what(m, 3) | what(m, 4) | what(m, 5) | what(m, 6) | what(m, 7))
-#define X4(what, m) EIGHT(what, (m) + 0u), EIGHT(what, (m) + 1u), EIGHT(what, (m) + 2u), EIGHT(what, (m) + 3u)
-#define X16(what, m) X4(what, m), X4(what, (m) + 4u), X4(what, (m) + 8u), X4(what, (m) + 12u)
-#define X64(what, m) X16(what, m), X16(what, (m) + 16u), X16(what, (m) + 32u), X16(what, (m) + 48u)
-#define X256(what) X64(what, 0u), X64(what, 64u), X64(what, 128u), X64(what, 192u)
-
-const uint64_t znn_expand8[256] = {X256(EXPAND)};
-const uint64_t znn_compress8[256] = {X256(COMPRESS)};
-
-ZNN_INLINE __m256i load(const uint8_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)(const void *)p);
-}
-
-ZNN_INLINE void store(uint8_t *p, __m256i v)
-{
-    _mm256_storeu_si256((__m256i *)(void *)p, v);
-}
-
 ZNN_INLINE void decode(znn_narrow_decoder *d, const znn_narrow_vectors *t, uint8_t *out, size_t rows,
                        const znn_narrow_shape shape)
 {
@@ -39,16 +11,16 @@ ZNN_INLINE void decode(znn_narrow_decoder *d, const znn_narrow_vectors *t, uint8
         const uint8_t *next = d->next;
         for (; sure; sure--)
             for (unsigned l = 0; l < d->lanes; l += 32, out += 32) {
-                __m256i low = load(d->low + l), high = load(d->high + l);
+                __m256i low = znn_load(d->low + l), high = znn_load(d->high + l);
                 __m256i rank = znn_narrow_step(t, shape, &low, &high, &next);
-                store(d->low + l, low);
-                store(d->high + l, high);
+                znn_store(d->low + l, low);
+                znn_store(d->high + l, high);
                 __m256i index = znn_look_up64(&t->index, shape.many ? 4 : 2, rank);
                 __m256i escape = _mm256_cmpeq_epi8(rank, t->escape);
                 const uint32_t mask = (uint32_t)_mm256_movemask_epi8(escape);
                 if (mask)
                     index = _mm256_blendv_epi8(index, znn_expand(mask, &escaped), escape);
-                store(out, index);
+                znn_store(out, index);
             }
         d->next = next;
     }
@@ -66,6 +38,28 @@ void znn_narrow_decode_avx2(znn_narrow_decoder *d, uint8_t *out, size_t rows)
         decode(d, &t, out, rows, (znn_narrow_shape){spread_, many_});
     ZNN_NARROW_SHAPES(DECODE)
 #undef DECODE
+}
+
+bool znn_narrow_escapes_read_avx2(uint8_t *indices, const znn_narrow_table *t, size_t count, const uint8_t *src)
+{
+    if (t->escape_bits == 0) {
+        memset(indices, t->tail[0], count);
+        return count == 0 || t->tail_count;
+    }
+    const znn_unpacking unpacking = znn_unpacking_of(t->escape_bits);
+    const znn_table64 tail = znn_table64_load(t->tail, 4);
+    const __m256i limit = _mm256_set1_epi8((char)t->tail_count);
+    uint32_t wrong = 0;
+    for (size_t i = 0; i < count; i += 32, src += 4 * t->escape_bits) {
+        __m256i place = znn_unpack(&unpacking, src);
+        const uint32_t here = count - i >= 32 ? ~UINT32_C(0) : (UINT32_C(1) << (count - i)) - 1;
+        wrong |= ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(limit, place)) & here;
+        znn_store(indices + i, znn_look_up64(&tail, 4, place));
+        const size_t bits = (count - i) * t->escape_bits;
+        if (count - i < 32 && bits % 8)
+            wrong |= src[bits / 8] >> bits % 8;
+    }
+    return !wrong;
 }
 
 /* ---- the other way ---- */
@@ -134,10 +128,10 @@ ZNN_INLINE size_t encode(const encoder *e, unsigned lanes, const uint8_t *codes,
         for (unsigned l = lanes; l > 0;) {
             l -= 32;
             s -= 32;
-            __m256i x = load(low + l), y = load(high + l);
-            encode_step(e, shape, load(s), &x, &y, &p);
-            store(low + l, x);
-            store(high + l, y);
+            __m256i x = znn_load(low + l), y = znn_load(high + l);
+            encode_step(e, shape, znn_load(s), &x, &y, &p);
+            znn_store(low + l, x);
+            znn_store(high + l, y);
         }
     memcpy(p -= lanes, high, lanes);
     memcpy(p -= lanes, low, lanes);
