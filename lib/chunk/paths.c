@@ -14,6 +14,7 @@ static const znn_paths avx2 = {
     .knows = znn_fields_known_avx2,
     .split = znn_fields_split_avx2,
     .join = znn_fields_join_avx2,
+    .fused = znn_fused_decode_avx2,
 };
 
 static const znn_paths avx512 = {
