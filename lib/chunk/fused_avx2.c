@@ -68,35 +68,43 @@ static void vectors_load(vectors *t, const znn_fused *fused)
         t->element_at[i] = (uint8_t)znn_element_at(f, i);
 }
 
-/* The g-th group of a unit, into `into`, while as much of the unit at `from` (if any) leaves. */
-ZNN_INLINE void make_group(const znn_layout l, const vectors *t, znn_narrow_decoder *d, const uint8_t **next,
-                           const uint8_t **planes, unsigned g, uint8_t *into, escape_list *escapes, const outlet *o,
-                           const uint8_t *from)
+/* The ranks of a unit's elements. In a loop of its own: a step is a long chain, and
+ * a processor must see several of them at once to have enough to do. */
+ZNN_INLINE void decode_ranks(const znn_narrow_vectors *t, const znn_narrow_shape shape, znn_narrow_decoder *d,
+                             unsigned rows, uint8_t *ranks)
 {
-    const znn_narrow_shape shape = {.spread = !l.two, .many = false};
-    const unsigned lane = ZNN_GROUP * g % LANES;
+    const uint8_t *next = d->next;
+    for (unsigned r = 0; r < rows; r++)
+        for (unsigned lane = 0; lane < LANES; lane += 32, ranks += 32) {
+            __m256i low = znn_load(d->low + lane), high = znn_load(d->high + lane);
+            __m256i rank = znn_narrow_step(t, shape, &low, &high, &next);
+            znn_store(d->low + lane, low);
+            znn_store(d->high + lane, high);
+            znn_store(ranks, rank);
+        }
+    d->next = next;
+}
+
+/* The g-th group of a unit, into `into`, while as much of the unit at `from` (if any) leaves. */
+ZNN_INLINE void join_group(const znn_layout l, const vectors *t, const uint8_t *ranks, const uint8_t *const *planes,
+                           unsigned g, uint8_t *into, escape_list *escapes, const outlet *o, const uint8_t *from)
+{
     uint64_t escaped = 0;
     for (unsigned half = 0; half < 2; half++) {
-        uint8_t *const lows = d->low + lane + 32 * half, *const highs = d->high + lane + 32 * half;
-        __m256i low = znn_load(lows), high = znn_load(highs), out[8];
-        __m256i rank = znn_narrow_step(&t->narrow, shape, &low, &high, next);
-        znn_store(lows, low);
-        znn_store(highs, high);
+        __m256i rank = znn_load(ranks + ZNN_GROUP * g + 32 * half), out[8];
         escaped |= (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(rank, t->narrow.escape)) << 32 * half;
         __m256i first = znn_look_up64(&t->first, 2, rank);
         __m256i second = l.two ? znn_look_up64(&t->second, 2, rank) : first;
-        znn_join_half(&t->join, l, first, second, planes[ZNN_TOP_PLANE], planes, 32 * half, out);
-        planes[ZNN_TOP_PLANE] += t->top_size;
+        znn_join_half(&t->join, l, first, second, planes[ZNN_TOP_PLANE] + (2 * g + half) * t->top_size, planes,
+                      ZNN_GROUP * g + 32 * half, out);
         for (unsigned q = 0; q < l.size; q++) {
             if (l.shifted)
                 out[q] = l.size == 2 ? _mm256_sll_epi16(out[q], t->drop) : _mm256_sll_epi32(out[q], t->drop);
             znn_store(into + 64 * (l.size * g + q) + 32 * half, out[q]);
         }
-        for (unsigned q = half; q < l.size && from; q += 2)
-            put_line(o, from, 64 * (l.size * g + q));
     }
-    for (unsigned p = 0; p < l.bytes; p++)
-        planes[p] += ZNN_GROUP;
+    for (unsigned q = 0; q < l.size && from; q++)
+        put_line(o, from, 64 * (l.size * g + q));
     const unsigned count = (unsigned)_mm_popcnt_u64(escaped);
     uint16_t *at = escapes->at + escapes->count;
     for (unsigned i = 0; i < USUAL; i++, escaped = _blsr_u64(escaped))
@@ -136,6 +144,7 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const size_t units)
     outlet o = {.streaming = fused->streaming};
     o.head = (64 - ((uintptr_t)fused->dst & 63)) & 63;
     o.to = fused->dst + o.head;
+    uint8_t ranks[UNIT];
     escape_list escapes;
     size_t made = 0, sure = 0, position = 0;
     for (; made < units; made++, sure--, position += UNIT / l.size) {
@@ -145,18 +154,20 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const size_t units)
                 break;
         }
         uint8_t *const into = ring + made % RING * UNIT;
-        const uint8_t *next = d->next;
+        decode_ranks(&t.narrow, (znn_narrow_shape){.spread = !l.two, .many = false}, d, rows, ranks);
         escapes.count = 0;
         if (made < LAG) {
             for (unsigned g = 0; g < groups; g++)
-                make_group(l, &t, d, &next, fused->planes, g, into, &escapes, &o, NULL);
+                join_group(l, &t, ranks, fused->planes, g, into, &escapes, &o, NULL);
         } else {
             const uint8_t *from = ring + (made - LAG) % RING * UNIT;
             for (unsigned g = 0; g < groups; g++)
-                make_group(l, &t, d, &next, fused->planes, g, into, &escapes, &o, from);
+                join_group(l, &t, ranks, fused->planes, g, into, &escapes, &o, from);
             o.to += UNIT;
         }
-        d->next = next;
+        for (unsigned p = 0; p < l.bytes; p++)
+            fused->planes[p] += ZNN_GROUP * groups;
+        fused->planes[ZNN_TOP_PLANE] += 2 * t.top_size * groups;
         put_escapes(l, &t, fused, &escapes, into);
         if (patches->pending && patches->position < position + UNIT / l.size)
             znn_patches_apply(patches, fused->fields, into, position, UNIT / l.size);
