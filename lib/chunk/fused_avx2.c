@@ -68,23 +68,6 @@ static void vectors_load(vectors *t, const znn_fused *fused)
         t->element_at[i] = (uint8_t)znn_element_at(f, i);
 }
 
-/* The ranks of a unit's elements. In a loop of its own: a step is a long chain, and
- * a processor must see several of them at once to have enough to do. */
-ZNN_INLINE void decode_ranks(const znn_narrow_vectors *t, const znn_narrow_shape shape, znn_narrow_decoder *d,
-                             unsigned rows, uint8_t *ranks)
-{
-    const uint8_t *next = d->next;
-    for (unsigned r = 0; r < rows; r++)
-        for (unsigned lane = 0; lane < LANES; lane += 32, ranks += 32) {
-            __m256i low = znn_load(d->low + lane), high = znn_load(d->high + lane);
-            __m256i rank = znn_narrow_step(t, shape, &low, &high, &next);
-            znn_store(d->low + lane, low);
-            znn_store(d->high + lane, high);
-            znn_store(ranks, rank);
-        }
-    d->next = next;
-}
-
 /* The g-th group of a unit, into `into`, while as much of the unit at `from` (if any) leaves. */
 ZNN_INLINE void join_group(const znn_layout l, const vectors *t, const uint8_t *ranks, const uint8_t *const *planes,
                            unsigned g, uint8_t *into, escape_list *escapes, const outlet *o, const uint8_t *from)
@@ -154,7 +137,7 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const size_t units)
                 break;
         }
         uint8_t *const into = ring + made % RING * UNIT;
-        decode_ranks(&t.narrow, (znn_narrow_shape){.spread = !l.two, .many = false}, d, rows, ranks);
+        znn_narrow_ranks_of_rows(&t.narrow, (znn_narrow_shape){.spread = !l.two, .many = false}, d, rows, ranks);
         escapes.count = 0;
         if (made < LAG) {
             for (unsigned g = 0; g < groups; g++)
@@ -197,11 +180,13 @@ size_t znn_fused_decode_avx2(znn_fused *fused, size_t groups)
 {
     const znn_fields *f = fused->fields;
     const znn_narrow_table *t = fused->decoder->table;
-    unsigned codes = 0;
-    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
+    unsigned codes = 0, most = 0;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
         codes += t->freq[i] != 0;
+        most = ZNN_MAX(most, t->freq[i]);
+    }
     /* The encoder spreads the slots where the symbol is in one byte; other tables are rare. */
-    if (t->spread == znn_layout_of(f).two || codes > 32)
+    if (t->spread == znn_layout_of(f).two || codes > 32 || most > 127)
         return 0;
     const size_t units = groups / (UNIT / f->element_size / ZNN_GROUP);
 #define RUN(size, bytes, two, shifted)                                                                                 \

@@ -1,30 +1,24 @@
 /* The narrow coder with AVX2: see narrow_avx2.h. */
 #include "entropy/narrow_avx2.h"
 
+#define BLOCK 4096 /* a few rows, so that their ranks stay in the cache */
+
 ZNN_INLINE void decode(znn_narrow_decoder *d, const znn_narrow_vectors *t, uint8_t *out, size_t rows,
                        const znn_narrow_shape shape)
 {
-    const uint8_t *escaped = d->escaped;
     for (size_t sure; rows && (sure = znn_narrow_decoder_ready(d)) > 0;) {
-        sure = ZNN_MIN(sure, rows);
+        sure = ZNN_MIN(ZNN_MIN(sure, rows), BLOCK / d->lanes);
         rows -= sure;
-        const uint8_t *next = d->next;
-        for (; sure; sure--)
-            for (unsigned l = 0; l < d->lanes; l += 32, out += 32) {
-                __m256i low = znn_load(d->low + l), high = znn_load(d->high + l);
-                __m256i rank = znn_narrow_step(t, shape, &low, &high, &next);
-                znn_store(d->low + l, low);
-                znn_store(d->high + l, high);
-                __m256i index = znn_look_up64(&t->index, shape.many ? 4 : 2, rank);
-                __m256i escape = _mm256_cmpeq_epi8(rank, t->escape);
-                const uint32_t mask = (uint32_t)_mm256_movemask_epi8(escape);
-                if (mask)
-                    index = _mm256_blendv_epi8(index, znn_expand(mask, &escaped), escape);
-                znn_store(out, index);
-            }
-        d->next = next;
+        znn_narrow_ranks_of_rows(t, shape, d, sure, out);
+        for (uint8_t *const end = out + sure * d->lanes; out != end; out += 32) {
+            __m256i rank = znn_load(out), escape = _mm256_cmpeq_epi8(rank, t->escape);
+            __m256i index = znn_look_up64(&t->index, shape.many ? 4 : 2, rank);
+            const uint32_t mask = (uint32_t)_mm256_movemask_epi8(escape);
+            if (mask)
+                index = _mm256_blendv_epi8(index, znn_expand(mask, &d->escaped), escape);
+            znn_store(out, index);
+        }
     }
-    d->escaped = escaped;
     if (rows)
         memset(out, 0, rows * d->lanes);
 }
@@ -33,9 +27,9 @@ void znn_narrow_decode_avx2(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 {
     znn_narrow_vectors t;
     const znn_narrow_shape shape = znn_narrow_vectors_load(&t, d->table);
-#define DECODE(spread_, many_)                                                                                         \
-    if (shape.spread == spread_ && shape.many == many_)                                                                \
-        decode(d, &t, out, rows, (znn_narrow_shape){spread_, many_});
+#define DECODE(spread_, many_, large_)                                                                                 \
+    if (shape.spread == spread_ && shape.many == many_ && shape.large == large_)                                       \
+        decode(d, &t, out, rows, (znn_narrow_shape){spread_, many_, large_});
     ZNN_NARROW_SHAPES(DECODE)
 #undef DECODE
 }
@@ -165,10 +159,10 @@ size_t znn_narrow_encode_avx2(const znn_narrow_table *t, unsigned lanes, const u
     e.reciprocal[0] = znn_table64_load(bytes[2], parts);
     e.reciprocal[1] = znn_table64_load(bytes[3], parts);
     e.slot_of = znn_table256_load(t->slot_of);
-#define ENCODE(spread_, many_)                                                                                         \
-    if (shape.spread == spread_ && shape.many == many_)                                                                \
-        return encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){spread_, many_});
-    ZNN_NARROW_SHAPES(ENCODE)
-#undef ENCODE
-    return 0; /* never */
+    /* one body a shape, so that the compiler knows it */
+    if (shape.spread)
+        return shape.many ? encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){true, true, true})
+                          : encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){true, false, true});
+    return shape.many ? encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){false, true, true})
+                      : encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){false, false, true});
 }

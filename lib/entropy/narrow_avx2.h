@@ -32,7 +32,8 @@ typedef struct {
 
 typedef struct {
     bool spread;
-    bool many; /* codes: more than 32 */
+    bool many;  /* codes: more than 32 */
+    bool large; /* frequencies: one of more than 127 */
 } znn_narrow_shape;
 
 /* Codes by rank, as many as there are, and the slots' ranks. */
@@ -56,9 +57,10 @@ static inline znn_narrow_shape znn_narrow_vectors_load(znn_narrow_vectors *r, co
 {
     uint8_t codes[ZNN_NARROW_INDICES] = {0}, rank_of_slot[256], bytes[3][ZNN_NARROW_INDICES] = {{0}};
     const unsigned n = znn_narrow_ranks(t, codes, rank_of_slot);
-    const znn_narrow_shape shape = {.spread = t->spread, .many = n > 32};
+    znn_narrow_shape shape = {.spread = t->spread, .many = n > 32};
     for (unsigned i = 0; i < n; i++) {
         const unsigned s = codes[i] % ZNN_NARROW_INDICES;
+        shape.large = shape.large || t->freq[s] > 127;
         bytes[0][i] = t->freq[s];
         bytes[1][i] = t->start[s];
         bytes[2][i] = (uint8_t)s;
@@ -97,9 +99,9 @@ ZNN_INLINE __m256i znn_narrow_rank(const znn_narrow_vectors *t, const znn_narrow
     return _mm256_add_epi8(rank, _mm256_shuffle_epi8(t->count, begins));
 }
 
-/* The ranks of 32 lanes, which go on to their next states. */
-ZNN_INLINE __m256i znn_narrow_step(const znn_narrow_vectors *t, const znn_narrow_shape shape, __m256i *low,
-                                   __m256i *high, const uint8_t **next)
+/* The ranks of 32 lanes, which go on to their next states, but for the refills. */
+ZNN_INLINE __m256i znn_narrow_advance(const znn_narrow_vectors *t, const znn_narrow_shape shape, __m256i *low,
+                                      __m256i *high)
 {
     const __m256i byte = _mm256_set1_epi16(0x00ff);
     const unsigned parts = shape.many ? 4 : 2;
@@ -109,21 +111,64 @@ ZNN_INLINE __m256i znn_narrow_step(const znn_narrow_vectors *t, const znn_narrow
         shape.spread ? znn_look_up256(&t->offset, slot) : _mm256_sub_epi8(slot, znn_look_up64(&t->start, parts, rank));
     /* freq * high + offset in 16 bits, the even and the odd lanes apart; then their
      * low and their high bytes together */
-    __m256i even = _mm256_mullo_epi16(_mm256_and_si256(freq, byte), _mm256_and_si256(*high, byte));
-    __m256i odd = _mm256_mullo_epi16(_mm256_srli_epi16(freq, 8), _mm256_srli_epi16(*high, 8));
+    __m256i even, odd;
+    if (shape.large) {
+        even = _mm256_mullo_epi16(_mm256_and_si256(freq, byte), _mm256_and_si256(*high, byte));
+        odd = _mm256_mullo_epi16(_mm256_srli_epi16(freq, 8), _mm256_srli_epi16(*high, 8));
+    } else { /* the second factor is signed; a product and nothing */
+        even = _mm256_maddubs_epi16(*high, _mm256_and_si256(freq, byte));
+        odd = _mm256_maddubs_epi16(*high, _mm256_andnot_si256(byte, freq));
+    }
     even = _mm256_add_epi16(even, _mm256_and_si256(offset, byte));
     odd = _mm256_add_epi16(odd, _mm256_srli_epi16(offset, 8));
-    __m256i new_low = _mm256_blendv_epi8(_mm256_slli_epi16(odd, 8), even, byte);
-    __m256i new_high = _mm256_blendv_epi8(odd, _mm256_srli_epi16(even, 8), byte);
-    __m256i refill = _mm256_cmpeq_epi8(new_high, _mm256_setzero_si256());
-    __m256i bytes = znn_expand((uint32_t)_mm256_movemask_epi8(refill), next);
-    *high = _mm256_blendv_epi8(new_high, new_low, refill);
-    *low = _mm256_blendv_epi8(new_low, bytes, refill);
+    *low = _mm256_blendv_epi8(_mm256_slli_epi16(odd, 8), even, byte);
+    *high = _mm256_blendv_epi8(odd, _mm256_srli_epi16(even, 8), byte);
     return rank;
+}
+
+/* The states of 32 lanes from `at` on: those whose high byte is empty take a byte. */
+ZNN_INLINE void znn_narrow_refill(znn_narrow_decoder *d, unsigned at, __m256i low, __m256i high, __m256i empty,
+                                  uint32_t mask, const uint8_t **next)
+{
+    __m256i bytes = znn_expand(mask, next);
+    znn_store(d->high + at, _mm256_blendv_epi8(high, low, empty));
+    znn_store(d->low + at, _mm256_blendv_epi8(low, bytes, empty));
+}
+
+/* The ranks of `rows` rows, for which there must be enough of the stream.
+ * What a lane does is one long chain, and a processor has room for a few vectors'
+ * at once: half of a vector's chain is done while the other half of the one before it is. */
+ZNN_INLINE void znn_narrow_ranks_of_rows(const znn_narrow_vectors *t, const znn_narrow_shape shape,
+                                         znn_narrow_decoder *d, size_t rows, uint8_t *ranks)
+{
+    const unsigned lanes = d->lanes;
+    const uint8_t *next = d->next;
+    __m256i low0 = _mm256_setzero_si256(), high0 = low0, empty0 = low0; /* of the vector before, at `at` */
+    uint32_t mask0 = 0;
+    unsigned at = lanes;
+    for (; rows; rows--)
+        for (unsigned l = 0; l < lanes; l += 32, ranks += 32) {
+            __m256i low = znn_load(d->low + l), high = znn_load(d->high + l);
+            znn_store(ranks, znn_narrow_advance(t, shape, &low, &high));
+            __m256i empty = _mm256_cmpeq_epi8(high, _mm256_setzero_si256());
+            const uint32_t mask = (uint32_t)_mm256_movemask_epi8(empty);
+            if (at != lanes)
+                znn_narrow_refill(d, at, low0, high0, empty0, mask0, &next);
+            at = l;
+            low0 = low;
+            high0 = high;
+            empty0 = empty;
+            mask0 = mask;
+        }
+    if (at != lanes)
+        znn_narrow_refill(d, at, low0, high0, empty0, mask0, &next);
+    d->next = next;
 }
 
 /* do_shape(a shape known here) for every one of them. */
 #define ZNN_NARROW_SHAPES(do_shape)                                                                                    \
-    do_shape(false, false) do_shape(false, true) do_shape(true, false) do_shape(true, true)
+    do_shape(false, false, false) do_shape(false, false, true) do_shape(false, true, false)                            \
+        do_shape(false, true, true) do_shape(true, false, false) do_shape(true, false, true)                           \
+            do_shape(true, true, false) do_shape(true, true, true)
 
 #endif
