@@ -99,13 +99,17 @@ ZNN_INLINE __m256i znn_narrow_rank(const znn_narrow_vectors *t, const znn_narrow
     return _mm256_add_epi8(rank, _mm256_shuffle_epi8(t->count, begins));
 }
 
-/* The ranks of 32 lanes, which go on to their next states, but for the refills. */
-ZNN_INLINE __m256i znn_narrow_advance(const znn_narrow_vectors *t, const znn_narrow_shape shape, __m256i *low,
-                                      __m256i *high)
+/* 32 lanes between two states: those whose high byte is empty are to take a byte. */
+typedef struct {
+    __m256i low, high, empty;
+    uint32_t mask; /* a bit for each of them */
+} znn_narrow_step;
+
+ZNN_INLINE znn_narrow_step znn_narrow_advance(const znn_narrow_vectors *t, const znn_narrow_shape shape, __m256i rank,
+                                              __m256i slot, __m256i high)
 {
     const __m256i byte = _mm256_set1_epi16(0x00ff);
     const unsigned parts = shape.many ? 4 : 2;
-    const __m256i slot = *low, rank = znn_narrow_rank(t, shape, slot);
     const __m256i freq = znn_look_up64(&t->freq, parts, rank);
     const __m256i offset =
         shape.spread ? znn_look_up256(&t->offset, slot) : _mm256_sub_epi8(slot, znn_look_up64(&t->start, parts, rank));
@@ -113,55 +117,54 @@ ZNN_INLINE __m256i znn_narrow_advance(const znn_narrow_vectors *t, const znn_nar
      * low and their high bytes together */
     __m256i even, odd;
     if (shape.large) {
-        even = _mm256_mullo_epi16(_mm256_and_si256(freq, byte), _mm256_and_si256(*high, byte));
-        odd = _mm256_mullo_epi16(_mm256_srli_epi16(freq, 8), _mm256_srli_epi16(*high, 8));
+        even = _mm256_mullo_epi16(_mm256_and_si256(freq, byte), _mm256_and_si256(high, byte));
+        odd = _mm256_mullo_epi16(_mm256_srli_epi16(freq, 8), _mm256_srli_epi16(high, 8));
     } else { /* the second factor is signed; a product and nothing */
-        even = _mm256_maddubs_epi16(*high, _mm256_and_si256(freq, byte));
-        odd = _mm256_maddubs_epi16(*high, _mm256_andnot_si256(byte, freq));
+        even = _mm256_maddubs_epi16(high, _mm256_and_si256(freq, byte));
+        odd = _mm256_maddubs_epi16(high, _mm256_andnot_si256(byte, freq));
     }
     even = _mm256_add_epi16(even, _mm256_and_si256(offset, byte));
     odd = _mm256_add_epi16(odd, _mm256_srli_epi16(offset, 8));
-    *low = _mm256_blendv_epi8(_mm256_slli_epi16(odd, 8), even, byte);
-    *high = _mm256_blendv_epi8(odd, _mm256_srli_epi16(even, 8), byte);
-    return rank;
+    znn_narrow_step s;
+    s.low = _mm256_blendv_epi8(_mm256_slli_epi16(odd, 8), even, byte);
+    s.high = _mm256_blendv_epi8(odd, _mm256_srli_epi16(even, 8), byte);
+    s.empty = _mm256_cmpeq_epi8(s.high, _mm256_setzero_si256());
+    s.mask = (uint32_t)_mm256_movemask_epi8(s.empty);
+    return s;
 }
 
-/* The states of 32 lanes from `at` on: those whose high byte is empty take a byte. */
-ZNN_INLINE void znn_narrow_refill(znn_narrow_decoder *d, unsigned at, __m256i low, __m256i high, __m256i empty,
-                                  uint32_t mask, const uint8_t **next)
+ZNN_INLINE void znn_narrow_refill(const znn_narrow_step *s, uint8_t *low, uint8_t *high, const uint8_t **next)
 {
-    __m256i bytes = znn_expand(mask, next);
-    znn_store(d->high + at, _mm256_blendv_epi8(high, low, empty));
-    znn_store(d->low + at, _mm256_blendv_epi8(low, bytes, empty));
+    __m256i bytes = znn_expand(s->mask, next);
+    znn_store(high, _mm256_blendv_epi8(s->high, s->low, s->empty));
+    znn_store(low, _mm256_blendv_epi8(s->low, bytes, s->empty));
 }
 
 /* The ranks of `rows` rows, for which there must be enough of the stream.
- * What a lane does is one long chain, and a processor has room for a few vectors'
- * at once: half of a vector's chain is done while the other half of the one before it is. */
+ * What is done to a vector is one long chain, and a processor has room for two or three vectors'
+ * instructions at once; so they are three vectors at different thirds of the chain. */
 ZNN_INLINE void znn_narrow_ranks_of_rows(const znn_narrow_vectors *t, const znn_narrow_shape shape,
                                          znn_narrow_decoder *d, size_t rows, uint8_t *ranks)
 {
-    const unsigned lanes = d->lanes;
+    const size_t n = rows * d->lanes / 32; /* vectors; 2 or more a row */
+    const size_t lanes = d->lanes - 1;     /* 32 i & lanes: where the i-th begins */
     const uint8_t *next = d->next;
-    __m256i low0 = _mm256_setzero_si256(), high0 = low0, empty0 = low0; /* of the vector before, at `at` */
-    uint32_t mask0 = 0;
-    unsigned at = lanes;
-    for (; rows; rows--)
-        for (unsigned l = 0; l < lanes; l += 32, ranks += 32) {
-            __m256i low = znn_load(d->low + l), high = znn_load(d->high + l);
-            znn_store(ranks, znn_narrow_advance(t, shape, &low, &high));
-            __m256i empty = _mm256_cmpeq_epi8(high, _mm256_setzero_si256());
-            const uint32_t mask = (uint32_t)_mm256_movemask_epi8(empty);
-            if (at != lanes)
-                znn_narrow_refill(d, at, low0, high0, empty0, mask0, &next);
-            at = l;
-            low0 = low;
-            high0 = high;
-            empty0 = empty;
-            mask0 = mask;
-        }
-    if (at != lanes)
-        znn_narrow_refill(d, at, low0, high0, empty0, mask0, &next);
+    __m256i rank = znn_narrow_rank(t, shape, znn_load(d->low));
+    znn_store(ranks, rank);
+    znn_narrow_step step = znn_narrow_advance(t, shape, rank, znn_load(d->low), znn_load(d->high));
+    rank = znn_narrow_rank(t, shape, znn_load(d->low + 32));
+    znn_store(ranks + 32, rank);
+    for (size_t i = 2; i < n; i++) {
+        const size_t a = 32 * i & lanes, b = 32 * (i - 1) & lanes, c = 32 * (i - 2) & lanes;
+        znn_narrow_refill(&step, d->low + c, d->high + c, &next);
+        step = znn_narrow_advance(t, shape, rank, znn_load(d->low + b), znn_load(d->high + b));
+        rank = znn_narrow_rank(t, shape, znn_load(d->low + a));
+        znn_store(ranks + 32 * i, rank);
+    }
+    const size_t b = 32 * (n - 1) & lanes, c = 32 * (n - 2) & lanes;
+    znn_narrow_refill(&step, d->low + c, d->high + c, &next);
+    step = znn_narrow_advance(t, shape, rank, znn_load(d->low + b), znn_load(d->high + b));
+    znn_narrow_refill(&step, d->low + b, d->high + b, &next);
     d->next = next;
 }
 
