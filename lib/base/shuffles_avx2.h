@@ -100,14 +100,19 @@ ZNN_INLINE __m256i znn_mask_shuffle(const uint64_t table[256], uint32_t mask)
     return _mm256_or_si256(r, places);
 }
 
-/* The next bytes, to the lanes whose bit is set; 0 to the others. */
-ZNN_INLINE __m256i znn_expand(uint32_t mask, const uint8_t **next)
+/* The next bytes, to the lanes that are all ones in `where`; anything to the others. */
+ZNN_INLINE __m256i znn_expand(__m256i where, const uint8_t **next)
 {
-    const uint8_t *p = *next;
-    __m256i bytes = znn_load_quarters(p, p + _mm_popcnt_u32(mask & 0xff), p + _mm_popcnt_u32(mask & 0xffff),
-                                      p + _mm_popcnt_u32(mask & 0xffffff));
-    *next = p + _mm_popcnt_u32(mask);
-    return _mm256_shuffle_epi8(bytes, znn_mask_shuffle(znn_expand8, mask));
+    const uint32_t mask = (uint32_t)_mm256_movemask_epi8(where);
+    /* how many of 16 lanes there are up to each, negative; its complement is one less, positive */
+    __m256i count = _mm256_add_epi8(where, _mm256_slli_si256(where, 1));
+    count = _mm256_add_epi8(count, _mm256_slli_si256(count, 2));
+    count = _mm256_add_epi8(count, _mm256_slli_si256(count, 4));
+    count = _mm256_add_epi8(count, _mm256_slli_si256(count, 8));
+    const uint8_t *p = *next, *upper = p + __builtin_popcount(mask & 0xffff);
+    __m256i bytes = _mm256_loadu2_m128i((const __m128i *)(const void *)upper, (const __m128i *)(const void *)p);
+    *next = p + __builtin_popcount(mask);
+    return _mm256_shuffle_epi8(bytes, _mm256_xor_si256(count, _mm256_set1_epi8(-1)));
 }
 
 /* 32 values of 1 to 8 bits each, packed with no gaps. */

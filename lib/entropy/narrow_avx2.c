@@ -13,9 +13,8 @@ ZNN_INLINE void decode(znn_narrow_decoder *d, const znn_narrow_vectors *t, uint8
         for (uint8_t *const end = out + sure * d->lanes; out != end; out += 32) {
             __m256i rank = znn_load(out), escape = _mm256_cmpeq_epi8(rank, t->escape);
             __m256i index = znn_look_up64(&t->index, shape.many ? 4 : 2, rank);
-            const uint32_t mask = (uint32_t)_mm256_movemask_epi8(escape);
-            if (mask)
-                index = _mm256_blendv_epi8(index, znn_expand(mask, &d->escaped), escape);
+            if (_mm256_movemask_epi8(escape))
+                index = _mm256_blendv_epi8(index, znn_expand(escape, &d->escaped), escape);
             znn_store(out, index);
         }
     }

@@ -99,15 +99,11 @@ ZNN_INLINE __m256i znn_narrow_rank(const znn_narrow_vectors *t, const znn_narrow
     return _mm256_add_epi8(rank, _mm256_shuffle_epi8(t->count, begins));
 }
 
-/* 32 lanes between two states: those whose high byte is empty are to take a byte. */
-typedef struct {
-    __m256i low, high, empty;
-    uint32_t mask; /* a bit for each of them */
-} znn_narrow_step;
-
-ZNN_INLINE znn_narrow_step znn_narrow_advance(const znn_narrow_vectors *t, const znn_narrow_shape shape, __m256i rank,
-                                              __m256i slot, __m256i high)
+/* 32 lanes of those ranks to their next states, but for the refills. */
+ZNN_INLINE void znn_narrow_advance(const znn_narrow_vectors *t, const znn_narrow_shape shape, __m256i rank,
+                                   uint8_t *low, uint8_t *high_)
 {
+    const __m256i slot = znn_load(low), high = znn_load(high_);
     const __m256i byte = _mm256_set1_epi16(0x00ff);
     const unsigned parts = shape.many ? 4 : 2;
     const __m256i freq = znn_look_up64(&t->freq, parts, rank);
@@ -125,46 +121,36 @@ ZNN_INLINE znn_narrow_step znn_narrow_advance(const znn_narrow_vectors *t, const
     }
     even = _mm256_add_epi16(even, _mm256_and_si256(offset, byte));
     odd = _mm256_add_epi16(odd, _mm256_srli_epi16(offset, 8));
-    znn_narrow_step s;
-    s.low = _mm256_blendv_epi8(_mm256_slli_epi16(odd, 8), even, byte);
-    s.high = _mm256_blendv_epi8(odd, _mm256_srli_epi16(even, 8), byte);
-    s.empty = _mm256_cmpeq_epi8(s.high, _mm256_setzero_si256());
-    s.mask = (uint32_t)_mm256_movemask_epi8(s.empty);
-    return s;
+    znn_store(low, _mm256_blendv_epi8(_mm256_slli_epi16(odd, 8), even, byte));
+    znn_store(high_, _mm256_blendv_epi8(odd, _mm256_srli_epi16(even, 8), byte));
 }
 
-ZNN_INLINE void znn_narrow_refill(const znn_narrow_step *s, uint8_t *low, uint8_t *high, const uint8_t **next)
+/* Those of 32 lanes whose high byte is empty take a byte. */
+ZNN_INLINE void znn_narrow_refill(uint8_t *low_, uint8_t *high_, const uint8_t **next)
 {
-    __m256i bytes = znn_expand(s->mask, next);
-    znn_store(high, _mm256_blendv_epi8(s->high, s->low, s->empty));
-    znn_store(low, _mm256_blendv_epi8(s->low, bytes, s->empty));
+    const __m256i low = znn_load(low_), high = znn_load(high_);
+    const __m256i empty = _mm256_cmpeq_epi8(high, _mm256_setzero_si256());
+    __m256i bytes = znn_expand(empty, next);
+    znn_store(high_, _mm256_blendv_epi8(high, low, empty));
+    znn_store(low_, _mm256_blendv_epi8(low, bytes, empty));
 }
 
-/* The ranks of `rows` rows, for which there must be enough of the stream.
- * What is done to a vector is one long chain, and a processor has room for two or three vectors'
- * instructions at once; so they are three vectors at different thirds of the chain. */
+/* The ranks of `rows` rows, for which there must be enough of the stream. A row
+ * is gone over three times, so that each time's tables fit into the registers: read from memory,
+ * they would take longer than all else. */
 ZNN_INLINE void znn_narrow_ranks_of_rows(const znn_narrow_vectors *t, const znn_narrow_shape shape,
                                          znn_narrow_decoder *d, size_t rows, uint8_t *ranks)
 {
-    const size_t n = rows * d->lanes / 32; /* vectors; 2 or more a row */
-    const size_t lanes = d->lanes - 1;     /* 32 i & lanes: where the i-th begins */
+    const unsigned lanes = d->lanes;
     const uint8_t *next = d->next;
-    __m256i rank = znn_narrow_rank(t, shape, znn_load(d->low));
-    znn_store(ranks, rank);
-    znn_narrow_step step = znn_narrow_advance(t, shape, rank, znn_load(d->low), znn_load(d->high));
-    rank = znn_narrow_rank(t, shape, znn_load(d->low + 32));
-    znn_store(ranks + 32, rank);
-    for (size_t i = 2; i < n; i++) {
-        const size_t a = 32 * i & lanes, b = 32 * (i - 1) & lanes, c = 32 * (i - 2) & lanes;
-        znn_narrow_refill(&step, d->low + c, d->high + c, &next);
-        step = znn_narrow_advance(t, shape, rank, znn_load(d->low + b), znn_load(d->high + b));
-        rank = znn_narrow_rank(t, shape, znn_load(d->low + a));
-        znn_store(ranks + 32 * i, rank);
+    for (; rows; rows--, ranks += lanes) {
+        for (unsigned l = 0; l < lanes; l += 32)
+            znn_store(ranks + l, znn_narrow_rank(t, shape, znn_load(d->low + l)));
+        for (unsigned l = 0; l < lanes; l += 32)
+            znn_narrow_advance(t, shape, znn_load(ranks + l), d->low + l, d->high + l);
+        for (unsigned l = 0; l < lanes; l += 32)
+            znn_narrow_refill(d->low + l, d->high + l, &next);
     }
-    const size_t b = 32 * (n - 1) & lanes, c = 32 * (n - 2) & lanes;
-    znn_narrow_refill(&step, d->low + c, d->high + c, &next);
-    step = znn_narrow_advance(t, shape, rank, znn_load(d->low + b), znn_load(d->high + b));
-    znn_narrow_refill(&step, d->low + b, d->high + b, &next);
     d->next = next;
 }
 
