@@ -115,41 +115,44 @@ ZNN_INLINE __m256i znn_expand(__m256i where, const uint8_t **next)
     return _mm256_shuffle_epi8(bytes, _mm256_xor_si256(count, _mm256_set1_epi8(-1)));
 }
 
-/* 32 values of 1 to 8 bits each, packed with no gaps. */
+/* 32 values of 1 to 8 bits each, packed with no gaps, as 16-bit words: of the
+ * first 16 the first 8 in `low` and the others in `high`, then likewise of the others, which is
+ * how bytes interleave to words. The value is at the top of its word; junk is below. */
 typedef struct {
-    __m256i first, second; /* of 16 bytes: the two that hold each of the values 0 to 7, and 8 to 15 */
-    __m256i left;          /* to the top of 16 bits */
-    __m128i right;
+    __m256i low, high; /* which 2 of 16 bytes hold each of them */
+    __m256i shift;
     unsigned bits;
 } znn_unpacking;
+
+typedef struct {
+    __m256i low, high;
+} znn_words;
 
 static inline znn_unpacking znn_unpacking_of(unsigned bits)
 {
     uint8_t at[2][32];
-    uint16_t left[16];
+    uint16_t shift[16];
     for (unsigned i = 0; i < 16; i++) {
         for (unsigned part = 0; part < 2; part++) {
             const unsigned bit = bits * (i % 8 + 8 * part);
             at[part][2 * i] = (uint8_t)(bit / 8);
             at[part][2 * i + 1] = (uint8_t)(bit / 8 + 1);
         }
-        left[i] = (uint16_t)(1u << (16 - bits - bits * i % 8));
+        shift[i] = (uint16_t)(1u << (16 - bits - bits * i % 8));
     }
-    return (znn_unpacking){.first = znn_load(at[0]),
-                           .second = znn_load(at[1]),
-                           .left = _mm256_loadu_si256((const __m256i *)(const void *)left),
-                           .right = _mm_cvtsi32_si128(16 - (int)bits),
+    return (znn_unpacking){.low = znn_load(at[0]),
+                           .high = znn_load(at[1]),
+                           .shift = _mm256_loadu_si256((const __m256i *)(const void *)shift),
                            .bits = bits};
 }
 
 /* Reads 16 bytes at src and at src + 2 * bits. */
-ZNN_INLINE __m256i znn_unpack(const znn_unpacking *u, const uint8_t *src)
+ZNN_INLINE znn_words znn_unpack(const znn_unpacking *u, const uint8_t *src)
 {
     __m256i packed =
         _mm256_loadu2_m128i((const __m128i *)(const void *)(src + 2 * u->bits), (const __m128i *)(const void *)src);
-    __m256i a = _mm256_mullo_epi16(_mm256_shuffle_epi8(packed, u->first), u->left);
-    __m256i b = _mm256_mullo_epi16(_mm256_shuffle_epi8(packed, u->second), u->left);
-    return _mm256_packus_epi16(_mm256_srl_epi16(a, u->right), _mm256_srl_epi16(b, u->right));
+    return (znn_words){_mm256_mullo_epi16(_mm256_shuffle_epi8(packed, u->low), u->shift),
+                       _mm256_mullo_epi16(_mm256_shuffle_epi8(packed, u->high), u->shift)};
 }
 
 #endif

@@ -40,11 +40,13 @@ bool znn_narrow_escapes_read_avx2(uint8_t *indices, const znn_narrow_table *t, s
         return count == 0 || t->tail_count;
     }
     const znn_unpacking unpacking = znn_unpacking_of(t->escape_bits);
+    const __m128i right = _mm_cvtsi32_si128(16 - (int)t->escape_bits);
     const znn_table64 tail = znn_table64_load(t->tail, 4);
     const __m256i limit = _mm256_set1_epi8((char)t->tail_count);
     uint32_t wrong = 0;
     for (size_t i = 0; i < count; i += 32, src += 4 * t->escape_bits) {
-        __m256i place = znn_unpack(&unpacking, src);
+        const znn_words words = znn_unpack(&unpacking, src);
+        __m256i place = _mm256_packus_epi16(_mm256_srl_epi16(words.low, right), _mm256_srl_epi16(words.high, right));
         const uint32_t here = count - i >= 32 ? ~UINT32_C(0) : (UINT32_C(1) << (count - i)) - 1;
         wrong |= ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(limit, place)) & here;
         znn_store(indices + i, znn_look_up64(&tail, 4, place));
