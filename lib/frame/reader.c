@@ -515,7 +515,7 @@ static znn_status check_whole(znn_reader *r)
         znn_hasher_begin(&hasher);
         for (uint64_t k = 0; k < f->trailer.chunks; k++, index++)
             znn_hasher_update(&hasher, r->memory + r->entries[index].stored_offset, ZNN_BLOCK_HEADER_SIZE);
-        if (f->trailer.checksum != (f->header.checksums ? znn_hasher_end(&hasher) : 0))
+        if (!znn_checksum_fits(f->trailer.checksum, f->header.checksums ? znn_hasher_end(&hasher) : 0))
             return ZNN_ERROR_CHECKSUM;
     }
     return ZNN_OK;
