@@ -1,7 +1,7 @@
 /* What is compressed comes back, with any options, by every way in and out. */
 #include "fuzz.h"
 
-#define CONTENT_MAX ((size_t)3 << 20)
+#define CONTENT_MAX ((size_t)3 << 19)
 
 /* The input itself, or for several chunks the input again and again, with noise in its lower bytes. */
 static uint8_t *make_content(fuzz_input *in, size_t *size)
@@ -9,7 +9,7 @@ static uint8_t *make_content(fuzz_input *in, size_t *size)
     unsigned stretch = fuzz_byte(in);
     uint64_t state = fuzz_byte(in);
     unsigned width = 1u << (stretch & 3);
-    size_t times = stretch >= 240 ? 4096 : stretch >= 128 ? 32 : 1;
+    size_t times = stretch >= 252 ? 4096 : stretch >= 128 ? 16 : 1;
     *size = in->size * times < CONTENT_MAX ? in->size * times : CONTENT_MAX;
     *size -= times > 1 && *size > 7 ? state % 8 : 0;
     uint8_t *content = fuzz_alloc(*size);

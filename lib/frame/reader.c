@@ -214,9 +214,8 @@ static znn_status check_magic(znn_reader *r)
 {
     uint8_t first[4];
     const size_t n = (size_t)ZNN_MIN(r->size, sizeof first);
-    if (n && fetch(r, first, 0, n) == ZNN_OK && !znn_has_magic(first, n))
-        return ZNN_ERROR_FORMAT;
-    return ZNN_OK;
+    const znn_status status = n ? fetch(r, first, 0, n) : ZNN_OK;
+    return status == ZNN_OK && !znn_has_magic(first, n) ? ZNN_ERROR_FORMAT : status;
 }
 
 static znn_status open_reader(znn_reader **reader, const uint8_t *memory, znn_read_fn read, void *opaque,
