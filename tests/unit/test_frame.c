@@ -1,5 +1,6 @@
 /* Frames: one shot, streams, random access, and what damage does to them. */
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
