@@ -100,7 +100,7 @@ ZNN_API unsigned znn_dtype_size(znn_dtype dtype);
 /* ---- Options ----------------------------------------------------------- */
 
 #define ZNN_LEVEL_FAST 1     /* the fastest that still saves */
-#define ZNN_LEVEL_DEFAULT 3  /* decompression faster than memcpy */
+#define ZNN_LEVEL_DEFAULT 3  /* decompression about as fast as memcpy */
 #define ZNN_LEVEL_MAX 9      /* the strongest */
 
 typedef void *(*znn_alloc_fn)(void *opaque, size_t size);

@@ -5,6 +5,7 @@
 
 /* A coded plane must save this share of itself, or memory speed is worth more. */
 #define WORTH 128 /* 1 / 128 */
+#define TRIAL 8192
 #define SAMPLE_RUN 64
 #define SAMPLE_EVERY 1024
 
@@ -45,6 +46,20 @@ static bool is_constant(const uint8_t *src, size_t n)
     return n == 1 || memcmp(src, src + 1, n - 1) == 0;
 }
 
+/* zstd is tried where a piece of the plane says that it sees more than how often
+ * each byte comes: for most planes of weights it is time lost. */
+static bool zstd_may_win(znn_chunk_coder *coder, const uint8_t *src, size_t n, int level)
+{
+    if (level >= 7 || n < 4 * TRIAL)
+        return true;
+    const uint8_t *piece = src + (n - TRIAL) / 2;
+    uint32_t counts[256];
+    histogram(counts, piece, TRIAL);
+    const size_t order0 = znn_wide_estimate(counts, TRIAL) - 4 * ZNN_WIDE_LANES;
+    const size_t size = znn_zstd_encode(coder, coder->stream, znn_wide_room(coder->chunk_max), piece, TRIAL, 1);
+    return size && size < order0;
+}
+
 size_t znn_plane_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t *src, size_t n, bool numbers, int level,
                         znn_plane_method *method)
 {
@@ -60,7 +75,7 @@ size_t znn_plane_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t *src
     histogram(counts, src, n);
     size_t best = n - n / WORTH;
     size_t wide = znn_wide_estimate(counts, n) + 4;
-    if (!numbers) {
+    if (!numbers && zstd_may_win(coder, src, n, level)) {
         size_t size = znn_zstd_encode(coder, coder->stream, znn_wide_room(coder->chunk_max), src, n, ZNN_MAX(level, 3));
         if (size && size + 4 < ZNN_MIN(best, wide)) {
             znn_store32(dst, (uint32_t)size);

@@ -29,4 +29,15 @@ size_t znn_wide_encode(uint8_t *dst, const uint8_t *src, size_t n, const uint32_
 /* Decode exactly n bytes from exactly size bytes. False if they are not valid. */
 bool znn_wide_decode(uint8_t *dst, size_t n, const uint8_t *src, size_t size);
 
+/* The decoder's loop on x86-64 with AVX-512: up to `rows` rows of 32 bytes while
+ * 64 bytes of refills are left before end. slots: 4096 of symbol, frequency << 8,
+ * offset << 20. Returns where the refills go on; *done rows were decoded. */
+const uint8_t *znn_wide_rows_avx512(uint8_t *dst, size_t rows, uint32_t states[ZNN_WIDE_LANES], const uint32_t *slots,
+                                    const uint8_t *refills, const uint8_t *end, size_t *done);
+
+/* The encoder's: `rows` rows of symbols, backwards, refills before `end`; returns
+ * where they begin. By symbol: frequency and start << 16; 2^32 / frequency, rounded down. */
+uint8_t *znn_wide_encode_rows_avx512(const uint8_t *src, size_t rows, uint32_t states[ZNN_WIDE_LANES],
+                                     const uint32_t places[256], const uint32_t reciprocals[256], uint8_t *end);
+
 #endif

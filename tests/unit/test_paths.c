@@ -287,17 +287,16 @@ static void check_join(const znn_paths *paths, const znn_fields *f)
             fill_random(planes[p], groups * znn_plane_group_size(f, p) + 64);
         }
     uint8_t *indices = room(n + 64), *a = room(size), *b = room(size + 1);
-    uint16_t *whole = room(2 * n);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         indices[i] = (uint8_t)random_below(ZNN_NARROW_INDICES);
-        whole[i] = symbols.of[indices[i]];
-    }
-    znn_fields_join(f, a, groups, whole, (const uint8_t *const *)planes);
+    znn_join_tables tables;
+    znn_fields_tables(&tables, f, &symbols, 0);
+    znn_fields_join(f, &tables, a, groups, indices, (const uint8_t *const *)planes);
     paths->join(f, b + 1, groups, indices, &symbols, (const uint8_t *const *)planes);
     assert_memory_equal(a, b + 1, size);
     for (unsigned p = 0; p < ZNN_PLANES_MAX; p++)
         free(planes[p]);
-    free(indices), free(a), free(b), free(whole);
+    free(indices), free(a), free(b);
 }
 
 static void check_split(const znn_paths *paths, const znn_fields *f, unsigned kind)
