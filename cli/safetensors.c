@@ -1,8 +1,10 @@
 #include "safetensors.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "files.h"
@@ -209,4 +211,19 @@ bool safetensors_process(const cli_options *o, const char *name)
     }
     source_close(&source);
     return ok;
+}
+
+bool safetensors_is_compressed(const char *name)
+{
+    int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat info;
+    znn_safetensors *file = NULL;
+    bool compressed = false;
+    if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0 &&
+        znn_safetensors_open_fn(&file, read_at, &fd, (uint64_t)info.st_size, NULL, NULL) == ZNN_OK)
+        compressed = znn_safetensors_is_compressed(file);
+    znn_safetensors_free(file);
+    if (fd >= 0)
+        close(fd);
+    return compressed;
 }

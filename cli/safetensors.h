@@ -7,4 +7,7 @@
 /* Compress, decompress or test one file; false after a message. */
 bool safetensors_process(const cli_options *options, const char *name);
 
+/* True for a compressed one, which -d and -t know without being told. No message. */
+bool safetensors_is_compressed(const char *name);
+
 #endif

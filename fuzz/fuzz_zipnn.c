@@ -1,9 +1,4 @@
-/*
- * ZipNN files, in memory and through a function, and huff0 blocks.
- *
- *   cmake -S . -B build/fuzz -DCMAKE_C_COMPILER=clang -DZNN_FUZZ=ON -DZNN_SANITIZE=address,undefined
- *   cmake --build build/fuzz --target fuzz_zipnn && build/fuzz/fuzz_zipnn -max_total_time=600 CORPUS
- */
+/* ZipNN files, in memory and through a function, and huff0 blocks. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -770,3 +770,15 @@ def test_no_progress_without_a_terminal(znn, tmp_path):
             time.sleep(0.1)
     assert process.communicate(timeout=60)[1] == b""
     assert process.returncode == 0
+
+
+def test_d_and_t_know_compressed_safetensors_without_being_told(run_znn, tmp_path):
+    content = safetensors_bytes({"a": ("BF16", bf16_bytes(20_000)), "b": ("I64", bytes(800))})
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    run_znn("--safetensors", path)
+    path.unlink()
+    packed = tmp_path / "model.znn.safetensors"
+    run_znn("-t", packed)
+    run_znn("-d", packed)
+    assert path.read_bytes() == content

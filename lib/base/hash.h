@@ -9,6 +9,18 @@
 
 uint64_t znn_hash(const void *data, size_t size);
 
+/* Whether a file's checksum is the one that was computed. A build for fuzzing
+ * takes any: what is behind a checksum would hardly ever be reached. */
+static inline bool znn_checksum_fits(uint64_t found, uint64_t computed)
+{
+#ifdef ZNN_FUZZ
+    (void)found, (void)computed;
+    return true;
+#else
+    return found == computed;
+#endif
+}
+
 /* In parts. */
 typedef XXH3_state_t znn_hasher;
 void znn_hasher_begin(znn_hasher *hasher);

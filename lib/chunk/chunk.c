@@ -162,7 +162,7 @@ znn_status znn_chunk_decode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t 
     }
     if (status != ZNN_OK)
         return status;
-    if (verify && (hashed ? znn_hasher_end(&hasher) : znn_hash(dst, n)) != chunk->checksum)
+    if (verify && !znn_checksum_fits(chunk->checksum, hashed ? znn_hasher_end(&hasher) : znn_hash(dst, n)))
         return ZNN_ERROR_CHECKSUM;
     return ZNN_OK;
 }

@@ -283,7 +283,8 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
             g += part;
             src += part * ZNN_GROUP * f->element_size;
             for (unsigned p = 0; p < ZNN_PLANES_MAX; p++)
-                at[p] += at[p] ? part * znn_plane_group_size(f, p) : 0;
+                if (at[p])
+                    at[p] += part * znn_plane_group_size(f, p);
         }
         k->escaped = codes.escaped;
         return;

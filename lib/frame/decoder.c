@@ -234,7 +234,7 @@ static znn_status end_frame(znn_decoder *d)
     if (t.chunks != d->chunks || t.content_size != d->content_size || t.frame_size != d->frame_size ||
         (d->header.content_size != ZNN_SIZE_UNKNOWN && d->header.content_size != d->content_size))
         return ZNN_ERROR_FORMAT;
-    if (t.checksum != (d->header.checksums ? znn_hasher_end(&d->whole) : 0))
+    if (!znn_checksum_fits(t.checksum, d->header.checksums ? znn_hasher_end(&d->whole) : 0))
         return ZNN_ERROR_CHECKSUM;
     return ZNN_OK;
 }

@@ -51,7 +51,7 @@ znn_status znn_extensions_check(const uint8_t *p, uint32_t extensions)
     znn_hasher_begin(&hasher);
     znn_hasher_update(&hasher, p, 28);
     znn_hasher_update(&hasher, p + ZNN_HEADER_SIZE, extensions);
-    if ((uint32_t)znn_hasher_end(&hasher) != znn_load32(p + 28))
+    if (!znn_checksum_fits(znn_load32(p + 28), (uint32_t)znn_hasher_end(&hasher)))
         return ZNN_ERROR_CHECKSUM;
     for (size_t at = 0; at < extensions;) {
         if (extensions - at < 4)
@@ -120,5 +120,5 @@ znn_status znn_trailer_read(znn_trailer *t, const uint8_t src[ZNN_TRAILER_SIZE])
 bool znn_trailer_check(const uint8_t src[ZNN_TRAILER_SIZE], znn_hasher *table_hash)
 {
     znn_hasher_update(table_hash, src, 40);
-    return (uint32_t)znn_hasher_end(table_hash) == znn_load32(src + 40);
+    return znn_checksum_fits(znn_load32(src + 40), (uint32_t)znn_hasher_end(table_hash));
 }

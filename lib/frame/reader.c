@@ -214,9 +214,8 @@ static znn_status check_magic(znn_reader *r)
 {
     uint8_t first[4];
     const size_t n = (size_t)ZNN_MIN(r->size, sizeof first);
-    if (n && fetch(r, first, 0, n) == ZNN_OK && !znn_has_magic(first, n))
-        return ZNN_ERROR_FORMAT;
-    return ZNN_OK;
+    const znn_status status = n ? fetch(r, first, 0, n) : ZNN_OK;
+    return status == ZNN_OK && !znn_has_magic(first, n) ? ZNN_ERROR_FORMAT : status;
 }
 
 static znn_status open_reader(znn_reader **reader, const uint8_t *memory, znn_read_fn read, void *opaque,
@@ -515,7 +514,7 @@ static znn_status check_whole(znn_reader *r)
         znn_hasher_begin(&hasher);
         for (uint64_t k = 0; k < f->trailer.chunks; k++, index++)
             znn_hasher_update(&hasher, r->memory + r->entries[index].stored_offset, ZNN_BLOCK_HEADER_SIZE);
-        if (f->trailer.checksum != (f->header.checksums ? znn_hasher_end(&hasher) : 0))
+        if (!znn_checksum_fits(f->trailer.checksum, f->header.checksums ? znn_hasher_end(&hasher) : 0))
             return ZNN_ERROR_CHECKSUM;
     }
     return ZNN_OK;

@@ -1,5 +1,6 @@
 /* Frames: one shot, streams, random access, and what damage does to them. */
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -1074,7 +1075,7 @@ static void *measured_alloc(void *opaque, size_t size)
     if (!p)
         return NULL;
     *p = size;
-    size_t live = m->live += size;
+    size_t live = atomic_fetch_add(&m->live, size) + size;
     if (live > m->most)
         m->most = live;
     return (uint8_t *)p + 64;
