@@ -49,9 +49,9 @@ static const char *const op_names[OPS] = {"add, logic, shift, compare, permute",
 
 typedef struct {
     uint64_t ops[OPS];
-    uint64_t shared_cycles;          /* a bank conflict repeats the access */
-    uint64_t lookups, lookup_cycles; /* those of the slots' table */
-    uint64_t lines;                  /* global: 128-byte lines touched, by instruction */
+    uint64_t shared_cycles; /* a bank conflict repeats the access */
+    uint64_t lookup_cycles; /* those of the slots' table */
+    uint64_t lines;         /* global: 128-byte lines touched, by instruction */
     uint64_t sectors_read, sectors_written;
     uint64_t rows;
 } tally;
@@ -287,18 +287,18 @@ static size_t element_at(const chunk *c, size_t position)
 
 /* ---- The lane step, which all three share ----------------------------------------- */
 
-/* From a state to its slot's entry and the state before its refill: 5 instructions.
+/* From a state to its slot's entry and the state before its refill: 6 instructions.
  * Offset + frequency * high byte is one byte dot product, with 1 and the high byte. */
 static uint32_t step(const reg *x, reg *entry, reg *y)
 {
     reg address, factors;
     uint32_t refill;
-    DO(ALU, address, TABLE + 4 * (x->of[i] & 255)); /* the load multiplies by 4 and adds a constant */
+    DO(FMA, address, x->of[i] * 4);                   /* as a multiplication, for that pipe has less to do */
+    DO(ALU, address, TABLE + (address.of[i] & 1020)); /* the load adds the constant */
     const uint64_t before = now->shared_cycles;
     shared_load(ALL, entry, &address, 4);
-    now->lookups++;
     now->lookup_cycles += now->shared_cycles - before;
-    DO(ALU, factors, (x->of[i] & 0xff00) | 1);
+    DO(ALU, factors, (x->of[i] & 0xff00) | 1); /* a permutation of bytes */
     DO(FMA, *y, dot(entry->of[i], factors.of[i], 0));
     TEST(refill, y->of[i] < 256);
     return refill;
@@ -650,9 +650,12 @@ static void decode_runs(chunk *c)
 static bool chunk_begin(chunk *c, const global *file, size_t at, const znn_chunk *block)
 {
     const uint8_t *p = file->bytes + at;
-    if (block->dtype != ZNN_BF16 || block->method != METHOD_FLOAT || block->content_size % 2 || p[0] != 0 ||
-        p[1] != 8 || znn_load16(p + 6) != 0 || !znn_fields_init(&c->fields, 2, p[3], p[2]) || c->fields.drop ||
-        c->fields.byte_planes)
+    if (block->dtype != ZNN_BF16 || block->method != METHOD_FLOAT || block->stored_size < FLOAT_HEADER ||
+        block->content_size % 2 || p[0] != 0 || p[1] != 8 || znn_load16(p + 6) != 0 ||
+        !znn_fields_init(&c->fields, 2, p[3], p[2]) || c->fields.drop || c->fields.byte_planes)
+        return false;
+    const size_t slots = (size_t)block->content_size / 2 + ZNN_GROUP;
+    if (znn_load32(p + 8) > block->stored_size || znn_load32(p + 12) > slots)
         return false;
     c->in = *file;
     c->elements = block->content_size / 2;
@@ -674,9 +677,7 @@ static bool chunk_begin(chunk *c, const global *file, size_t at, const znn_chunk
     c->stream = (uint32_t)(c->escapes + znn_narrow_escapes_size(&c->table, c->escape_count));
     c->end = (uint32_t)(at + block->stored_size);
     c->next = c->stream + 2 * LANES;
-    if (!table || c->next > c->end)
-        return false;
-    return true;
+    return table && c->next <= c->end;
 }
 
 static void chunk_rewind(chunk *c)
@@ -832,7 +833,8 @@ int main(int argc, char **argv)
     uint8_t *out = malloc((size_t)1 << header.chunk_log);
     if (!out)
         return 1;
-    while (decoded < chunks_max && file.size - at > ZNN_BLOCK_HEADER_SIZE && file.bytes[at] == ZNN_BLOCK_CHUNK) {
+    while (decoded < chunks_max && file.size > at && file.size - at > ZNN_BLOCK_HEADER_SIZE &&
+           file.bytes[at] == ZNN_BLOCK_CHUNK) {
         znn_chunk block;
         bool starts;
         if (znn_block_read(&block, &starts, file.bytes + at, &header) != ZNN_OK ||
