@@ -1,6 +1,7 @@
 #include "chunk/chunk.h"
 
 #include "chunk/methods.h"
+#include "entropy/context.h"
 #include "entropy/narrow.h"
 #include "entropy/wide.h"
 
@@ -26,11 +27,12 @@ znn_chunk_coder *znn_chunk_coder_new(size_t chunk_max, int for_encoding, const z
     c->chunk_max = chunk_max;
     size_t row = ZNN_NARROW_LANES_MAX + 64;
     c->symbols = znn_alloc(allocator, (for_encoding ? 0 : ZNN_CODES_ROOM) + chunk_max + row);
-    c->planes = znn_alloc(allocator, chunk_max + 8 * ZNN_GROUP * 8);
+    /* Decoding, the context coder's escapes are there, too. */
+    c->planes = znn_alloc(allocator, chunk_max + 8 * ZNN_GROUP * 8 + (for_encoding ? 0 : chunk_max + row));
     bool ok = c->symbols && c->planes;
     if (for_encoding) {
         c->escaped = c->own_escaped = znn_alloc(allocator, chunk_max + row);
-        c->symbols16 = znn_alloc(allocator, 2 * (chunk_max + row));
+        c->symbols16 = znn_alloc(allocator, 2 * (chunk_max + row + ZNN_CONTEXT_RECORDS_ROOM));
         c->stream = znn_alloc(allocator, znn_wide_room(chunk_max));
         c->cctx = ZSTD_createCCtx_advanced((ZSTD_customMem){allocator->alloc, allocator->free, allocator->opaque});
         ok = ok && c->escaped && c->symbols16 && c->stream && c->cctx;

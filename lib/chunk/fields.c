@@ -108,7 +108,8 @@ void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, ui
     split(f, src, groups, symbols, planes, f->element_size, f->byte_planes, f->top_bits);
 }
 
-void znn_fields_tables(znn_join_tables *t, const znn_fields *f, const znn_symbols *symbols, unsigned base)
+void znn_fields_tables(znn_join_tables *t, const znn_fields *f, const znn_symbols *by_index,
+                       const uint16_t *by_code)
 {
     const unsigned top_shift = f->drop + 8 * f->byte_planes, symbol_shift = top_shift + f->top_bits - 1;
     const unsigned sign_shift = f->drop + f->bits - 1, sign = 1u << (f->top_bits - 1);
@@ -116,7 +117,7 @@ void znn_fields_tables(znn_join_tables *t, const znn_fields *f, const znn_symbol
         t->top[i] = (uint64_t)(i & (sign - 1)) << top_shift | (uint64_t)(i & sign ? 1 : 0) << sign_shift;
     const unsigned mask = (1u << f->symbol_bits) - 1;
     for (unsigned i = 0; i < 256; i++)
-        t->symbol[i] = (uint64_t)((symbols ? symbols->of[i % 64] : i + base) & mask) << symbol_shift;
+        t->symbol[i] = (uint64_t)((by_index ? by_index->of[i % 64] : by_code[i]) & mask) << symbol_shift;
 }
 
 static inline __attribute__((always_inline)) void join(const znn_fields *f, const znn_join_tables *t, uint8_t *dst,

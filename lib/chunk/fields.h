@@ -64,8 +64,9 @@ typedef struct {
     uint64_t symbol[256], top[256];
 } znn_join_tables;
 
-/* For codes that are indices of `symbols`, or, if that is NULL, symbols less base. */
-void znn_fields_tables(znn_join_tables *tables, const znn_fields *f, const znn_symbols *symbols, unsigned base);
+/* For codes that are indices, or, if by_index is NULL, any bytes: the symbol of each. */
+void znn_fields_tables(znn_join_tables *tables, const znn_fields *f, const znn_symbols *by_index,
+                       const uint16_t *by_code);
 
 /* Put `groups` groups together from planes and codes, in lane order. Of the top,
  * 8 bytes may be read beyond the last group. */

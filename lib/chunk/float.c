@@ -4,17 +4,18 @@
  * them noise and stored as they are.
  *
  * Payload:
- *      0  u8   coder: 0 narrow, 1 wide
- *      1  u8   log2 of the narrow coder's lanes: 6, 7 or 8; 0 for wide
+ *      0  u8   coder: 0 narrow, 1 wide, 2 context
+ *      1  u8   narrow: log2 of the lanes, 6, 7 or 8; context: the escapes' method, as a plane's; 0 for wide
  *      2  u8   symbol bits
  *      3  u8   dropped low bits
- *      4  u16  wide: base, what is added to a symbol byte; narrow: 0
+ *      4  u16  wide: base, what is added to a symbol byte; context: what is added to an index; narrow: 0
  *      6  u16  planes' methods, 2 bits each, byte plane 0 in the lowest, the top in the highest
  *      8  u32  bytes of patches
- *     12  u32  narrow: escapes; wide: 0
+ *     12  u32  narrow, context: escapes; wide: 0
  *     16  narrow coder's table, byte planes, top, patches, escapes (their places in
  *         the table's tail, packed), symbol stream, and the bytes after the last
- *         whole element.
+ *         whole element. The context coder's table stands before its escapes instead, behind
+ *         the exponent of index 0 (u16), and its streams behind the size of the first (u32).
  *
  * Patches mend the elements whose symbol the coder does not know; they were
  * coded as the commonest one. See fused.h.
@@ -22,17 +23,22 @@
  * The last raw plane lacks its last 15 * lanes / 8 bytes (or all of it, if it is
  * shorter) where the coder is narrow: they are the low 15 bits of the lanes'
  * last states, 15 bits a lane, least significant bit first; bits left over are 0.
+ * Where it is the context coder, 512 bytes: 16 bits of each lane of both streams.
  */
 #include "chunk/methods.h"
 #include "chunk/paths.h"
+#include "entropy/context.h"
 #include "entropy/wide.h"
 
 #define HEADER 16
 #define CODER_NARROW 0
 #define CODER_WIDE 1
+#define CODER_CONTEXT 2
 #define PATCH_DISTANCE_MAX 65535
 #define NO_SYMBOL 65535 /* a patch that only advances */
 #define JOINED_MAX 3    /* mantissa bits in a symbol */
+#define CONTEXT_JOINED 2
+#define CONTEXT_HELD (2 * 2 * ZNN_CONTEXT_LANES) /* bytes of the last raw plane that its states hold */
 #define COUNTS_MAX (1u << 14)
 #define BLOCK_GROUPS 64 /* the decoder's step: in the first-level cache */
 #define STATE_BITS 15
@@ -44,7 +50,8 @@ typedef struct {
     unsigned coder;
     unsigned joined; /* mantissa bits in the symbol */
     unsigned base;   /* wide: a symbol is base + its byte, modulo 2^symbol_bits */
-    unsigned common; /* wide: the commonest symbol byte */
+    unsigned common; /* wide: the commonest symbol byte; context: the commonest index */
+    unsigned first;  /* context: the exponent of index 0; that of another index is base + it */
     znn_narrow_table table;
 } choice;
 
@@ -202,6 +209,32 @@ static bool choose(choice *best, const uint32_t *counts, unsigned exponent_bits,
     return found;
 }
 
+/* The 64 exponents that the context coder knows: neighbours, the first of which gives
+ * way to the commonest of all others (0, say) if that is commoner. */
+static void choose_context(choice *c, const uint32_t *counts, unsigned exponent_bits)
+{
+    const unsigned exponents = 1u << exponent_bits;
+    uint64_t held = 0, most = 0;
+    *c = (choice){.coder = CODER_CONTEXT, .joined = CONTEXT_JOINED};
+    for (unsigned e = 0; e < exponents; e++) {
+        held += counts[e];
+        if (e >= ZNN_CONTEXT_INDICES)
+            held -= counts[e - ZNN_CONTEXT_INDICES];
+        if (held > most) {
+            most = held;
+            c->base = e >= ZNN_CONTEXT_INDICES ? e - ZNN_CONTEXT_INDICES + 1 : 0;
+        }
+    }
+    c->first = c->base;
+    for (unsigned e = 0; e < exponents; e++) {
+        const bool outside = e < c->base || e >= c->base + ZNN_CONTEXT_INDICES;
+        if (outside && counts[e] > counts[c->first])
+            c->first = e;
+        if (!outside && counts[e] > counts[c->base + c->common])
+            c->common = e - c->base;
+    }
+}
+
 /* ---- encoding ---------------------------------------------------------- */
 
 typedef struct {
@@ -290,6 +323,18 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
         return;
     }
     znn_fields_split(f, src, groups, coder->symbols16, at);
+    if (k->c->coder == CODER_CONTEXT) {
+        for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
+            const unsigned symbol = coder->symbols16[i], exponent = symbol >> CONTEXT_JOINED;
+            unsigned index = exponent == k->c->first ? 0 : exponent - k->c->base;
+            if (index >= ZNN_CONTEXT_INDICES || (index == 0 && exponent != k->c->first)) {
+                index = k->c->common;
+                add_patch(&k->patches, first * ZNN_GROUP + i, symbol);
+            }
+            out[i] = (uint8_t)(index << CONTEXT_JOINED | (symbol & 3));
+        }
+        return;
+    }
     if (k->c->coder == CODER_WIDE) {
         for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
             const unsigned byte = coder->symbols16[i] - k->c->base;
@@ -333,27 +378,60 @@ static uint8_t *put_patches(uint8_t *payload, uint8_t *out, const uint8_t *end, 
     return out + size;
 }
 
-size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
-                        znn_dtype dtype, int level)
+/* Where an element of a group stands in lane order. */
+static void positions_of(uint8_t positions[ZNN_GROUP], const znn_fields *f)
 {
-    const unsigned element_size = znn_dtype_size(dtype), exponent_bits = znn_exponent_bits(dtype);
-    const size_t elements = n / element_size, tail = n % element_size;
-    const unsigned mantissa_bits = 8 * element_size - 1 - exponent_bits;
-    if (elements < 64)
-        return 0;
+    for (unsigned p = 0; p < ZNN_GROUP; p++)
+        positions[znn_element_at(f, p)] = (uint8_t)p;
+}
 
-    /* What the elements are made of. */
-    uint32_t *counts = (uint32_t *)(void *)coder->stream;
-    uint32_t folded[COUNTS_MAX];
-    unsigned most = level >= 7 ? JOINED_MAX : exponent_bits <= 5 ? 2 : 1;
-    most = ZNN_MIN(most, mantissa_bits);
-    const size_t counted = count_elements(counts, exponent_bits + most, src, elements, element_size, level);
-    const uint64_t any = bits_of_all(src, elements, element_size);
-    unsigned drop = any ? (unsigned)__builtin_ctzll(any) : 0;
-    drop = ZNN_MIN(drop, mantissa_bits - most);
-    choice c;
-    if (!choose(&c, counts, exponent_bits, most, mantissa_bits - drop, counted, level, folded))
-        return 0;
+/* The context coder's part of the payload, from the table on, at out; where it
+ * ends, or NULL if it does not fit. */
+static uint8_t *put_contexts(znn_chunk_coder *coder, uint8_t *payload, const coding *k, const znn_fields *f, size_t groups,
+                             const uint8_t held[CONTEXT_HELD], uint8_t *out, const uint8_t *end, int level)
+{
+    uint8_t positions[ZNN_GROUP];
+    positions_of(positions, f);
+    znn_context_table table;
+    const size_t rows = znn_context_model(&table, coder->symbols16, coder->symbols, groups, positions);
+    if (end - out < ZNN_CONTEXT_TABLE_MAX + 2)
+        return NULL;
+    znn_store16(out, (uint16_t)k->c->first);
+    out += 2;
+    out += znn_context_table_write(&table, out);
+
+    uint8_t *const stream_end = coder->stream + znn_wide_room(coder->chunk_max);
+    uint8_t *const escaped_end = coder->escaped + groups * ZNN_GROUP;
+    size_t escapes, size = znn_context_encode_indices(&table, coder->symbols16, rows, held, stream_end, escaped_end, &escapes);
+    if ((size_t)(end - out) < escapes + 4 + size)
+        return NULL;
+    /* The stream gives way, so that the escapes may be coded with its room. */
+    uint8_t *const indices = (uint8_t *)(void *)coder->symbols16, *const coded = indices + size;
+    memcpy(indices, stream_end - size, size);
+    znn_plane_method method = ZNN_PLANE_RAW;
+    size_t packed = 0;
+    if (escapes)
+        packed = znn_plane_encode(coder, coded, escaped_end - escapes, escapes, true, level, &method);
+    memcpy(out, method == ZNN_PLANE_RAW ? escaped_end - escapes : coded, packed);
+    out += packed;
+    payload[1] = (uint8_t)method;
+    znn_store32(payload + 12, (uint32_t)escapes);
+    znn_store32(out, (uint32_t)size);
+    memcpy(out + 4, indices, size);
+    out += 4 + size;
+
+    size = znn_context_encode_parts(&table, coder->symbols, groups, held + CONTEXT_HELD / 2, stream_end);
+    if ((size_t)(end - out) < size)
+        return NULL;
+    memcpy(out, stream_end - size, size);
+    return out + size;
+}
+
+/* The payload with one choice of coder; its size, 0 if it does not fit. */
+static size_t encode_as(znn_chunk_coder *coder, choice c, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
+                        unsigned element_size, unsigned exponent_bits, unsigned drop, int level)
+{
+    const size_t elements = n / element_size, tail = n % element_size;
     const unsigned symbol_bits = exponent_bits + c.joined;
     znn_fields f;
     if (!znn_fields_init(&f, element_size, drop, symbol_bits))
@@ -380,6 +458,8 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
     } else {
         znn_store16(dst + 4, (uint16_t)c.base);
     }
+    if (c.coder == CODER_CONTEXT)
+        common_symbol = (c.common ? c.base + c.common : c.first) << CONTEXT_JOINED;
     /* Cut, the planes to where they stay if they are noise; the last group is
      * filled up with the commonest symbol. */
     const size_t groups = (elements + ZNN_GROUP - 1) / ZNN_GROUP, whole = elements / ZNN_GROUP;
@@ -432,24 +512,28 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
     znn_store16(dst + 6, (uint16_t)methods);
     const size_t patch_size = (size_t)(k.patches.next - patches);
 
+    /* What last states hold of the last raw plane leaves it. */
+    const unsigned log = lanes_log_for(elements), lanes = 1u << log;
+    const size_t held = c.coder == CODER_NARROW    ? state_bytes(lanes, last_raw_size)
+                        : c.coder == CODER_CONTEXT ? ZNN_MIN(CONTEXT_HELD, last_raw_size)
+                                                   : 0;
+    uint8_t bits[ZNN_MAX(STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4, CONTEXT_HELD)] = {0};
+    if (held) {
+        uint8_t *from = last_raw + last_raw_size - held;
+        memcpy(bits, from, held);
+        memmove(from, from + held, (size_t)(out - from) - held);
+        out -= held;
+    }
+    out = put_patches(dst, out, end, patches, patch_size);
+    if (!out)
+        return 0;
+
     /* The symbol stream. */
-    size_t stream_size;
+    size_t stream_size = 0;
     if (c.coder == CODER_NARROW) {
-        unsigned log = lanes_log_for(elements), lanes = 1u << log;
         dst[1] = (uint8_t)log;
         size_t rows = (groups * ZNN_GROUP + lanes - 1) / lanes;
         memset(coder->symbols + groups * ZNN_GROUP, k.common, rows * lanes - groups * ZNN_GROUP);
-        size_t held = state_bytes(lanes, last_raw_size);
-        uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4] = {0};
-        if (held) {
-            uint8_t *from = last_raw + last_raw_size - held;
-            memcpy(bits, from, held);
-            memmove(from, from + held, (size_t)(out - from) - held);
-            out -= held;
-        }
-        out = put_patches(dst, out, end, patches, patch_size);
-        if (!out)
-            return 0;
         const size_t escapes = (size_t)(k.escaped - coder->escaped);
         const size_t packed = znn_narrow_escapes_size(&c.table, escapes);
         znn_store32(dst + 12, (uint32_t)escapes);
@@ -463,10 +547,11 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
         znn_narrow_escapes_write(out, &c.table, coder->escaped, escapes);
         out += packed;
         memcpy(out, stream_end - stream_size, stream_size);
-    } else {
-        out = put_patches(dst, out, end, patches, patch_size);
-        if (!out)
+    } else if (c.coder == CODER_CONTEXT) {
+        out = put_contexts(coder, dst, &k, &f, groups, bits, out, end, level);
+        if (!out || (size_t)(end - out) < tail)
             return 0;
+    } else {
         uint32_t bytes[256] = {0};
         for (size_t i = 0; i < groups * ZNN_GROUP; i++)
             bytes[coder->symbols[i]]++;
@@ -479,6 +564,35 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
     memcpy(out, src + n - tail, tail);
     out += tail;
     return (size_t)(out - dst) < limit ? (size_t)(out - dst) : 0;
+}
+
+size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
+                        znn_dtype dtype, int level)
+{
+    const unsigned element_size = znn_dtype_size(dtype), exponent_bits = znn_exponent_bits(dtype);
+    const size_t elements = n / element_size;
+    const unsigned mantissa_bits = 8 * element_size - 1 - exponent_bits;
+    if (elements < 64)
+        return 0;
+
+    /* What the elements are made of. */
+    uint32_t *counts = (uint32_t *)(void *)coder->stream;
+    uint32_t folded[COUNTS_MAX];
+    unsigned most = level >= 7 ? JOINED_MAX : exponent_bits <= 5 ? 2 : 1;
+    most = ZNN_MIN(most, mantissa_bits);
+    const size_t counted = count_elements(counts, exponent_bits + most, src, elements, element_size, level);
+    const uint64_t any = bits_of_all(src, elements, element_size);
+    unsigned drop = any ? (unsigned)__builtin_ctzll(any) : 0;
+    drop = ZNN_MIN(drop, mantissa_bits - most);
+    choice c, contexts;
+    if (!choose(&c, counts, exponent_bits, most, mantissa_bits - drop, counted, level, folded))
+        return 0;
+    if (level < 7 || elements < ZNN_CONTEXT_GROUPS_MIN * ZNN_GROUP)
+        return encode_as(coder, c, dst, limit, src, n, element_size, exponent_bits, drop, level);
+    fold(folded, counts, exponent_bits + most, most);
+    choose_context(&contexts, folded, exponent_bits);
+    const size_t size = encode_as(coder, contexts, dst, limit, src, n, element_size, exponent_bits, drop, level);
+    return size ? size : encode_as(coder, c, dst, limit, src, n, element_size, exponent_bits, drop, level);
 }
 
 /* ---- decoding ---------------------------------------------------------- */
@@ -518,7 +632,7 @@ typedef struct {
     znn_chunk_coder *coder;
     const znn_fields *fields;
     const znn_symbols *by_index; /* narrow */
-    unsigned base;               /* wide */
+    const uint16_t *symbols;     /* wide, context: of every code */
     znn_patches patches;
     znn_hasher *hasher;
     uint8_t *dst;
@@ -538,7 +652,7 @@ static void join(joiner *j, uint8_t *dst, size_t count, const uint8_t *codes,
         return;
     }
     if (!j->tables_made)
-        znn_fields_tables(&j->tables, f, j->by_index, j->base);
+        znn_fields_tables(&j->tables, f, j->by_index, j->symbols);
     j->tables_made = true;
     znn_fields_join(f, &j->tables, dst, count, codes, planes);
 }
@@ -567,10 +681,9 @@ static void move_on(const znn_fields *f, const uint8_t *planes[ZNN_PLANES_MAX], 
             planes[p] += groups * znn_plane_group_size(f, p);
 }
 
-/* The plane's end: `stored` bytes at src, then `held` bytes from the last states. */
-static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const znn_narrow_decoder *d, const uint8_t *src)
+/* The bits that a narrow coder's last states hold; false if they are no encoder's first ones. */
+static bool narrow_held(const znn_narrow_decoder *d, uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4])
 {
-    uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4];
     uint8_t *at = bits;
     uint64_t word = 0;
     unsigned filled = 0;
@@ -587,15 +700,60 @@ static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const znn_na
         }
     }
     znn_store32(at, (uint32_t)word); /* lanes are a multiple of 64: nothing is left */
-    if (all < 0x80)
-        return false;
-    for (size_t i = held; i < STATE_BITS * (size_t)d->lanes / 8; i++)
+    return all >= 0x80;
+}
+
+/* The plane's end: `stored` bytes at src, then `held` of the `size` bytes that last
+ * states hold; false if there are more. */
+static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const uint8_t *bits, size_t size,
+                         const uint8_t *src)
+{
+    for (size_t i = held; i < size; i++)
         if (bits[i])
             return false;
     if (stored)
         memcpy(tail, src, stored);
     memcpy(tail + stored, bits, held);
     return true;
+}
+
+/* Codes of the context coder to coder->symbols, from exactly [p, end); decoded: room for the escapes. */
+static bool decode_contexts(znn_chunk_coder *coder, const znn_fields *f, uint16_t by_code[256], unsigned base,
+                            size_t groups, size_t escapes, znn_plane_method method, const uint8_t *p,
+                            const uint8_t *end, uint8_t *decoded, uint8_t bits[CONTEXT_HELD])
+{
+    znn_context_table table;
+    if (end - p < 2 || groups < ZNN_CONTEXT_GROUPS_MIN || escapes > groups * ZNN_GROUP)
+        return false;
+    const unsigned first = znn_load16(p);
+    for (unsigned code = 0; code < 256; code++) {
+        const unsigned index = code >> CONTEXT_JOINED;
+        by_code[code] = (uint16_t)((index ? base + index : first) << CONTEXT_JOINED | (code & 3));
+    }
+    p += 2;
+    size_t used = znn_context_table_read(&table, p, (size_t)(end - p));
+    if (!used || first >> (f->symbol_bits - CONTEXT_JOINED))
+        return false;
+    p += used;
+    const uint8_t *escaped = decoded;
+    if (escapes) {
+        if (!znn_plane_decode(coder, decoded, escapes, p, (size_t)(end - p), method, &escaped, &used))
+            return false;
+        p += used;
+        if (escaped != decoded) /* so that there are as many as codes to read */
+            memcpy(decoded, escaped, escapes);
+    }
+    if (end - p < 4)
+        return false;
+    const size_t size = znn_load32(p);
+    p += 4;
+    uint8_t positions[ZNN_GROUP];
+    positions_of(positions, f);
+    return size <= (size_t)(end - p) &&
+           znn_context_decode_indices(&table, coder->symbols, groups, positions, p, size, decoded, escapes, bits,
+                                      coder->block) &&
+           znn_context_decode_parts(&table, coder->symbols, groups, p + size, (size_t)(end - p) - size,
+                                    bits + CONTEXT_HELD / 2);
 }
 
 znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
@@ -607,10 +765,13 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
     const unsigned kind = src[0], lanes_log = src[1], base = znn_load16(src + 4), methods = znn_load16(src + 6);
     const size_t patch_size = znn_load32(src + 8), escapes = znn_load32(src + 12);
     znn_fields f;
-    if (kind > CODER_WIDE)
+    if (kind > CODER_CONTEXT)
         return ZNN_ERROR_UNSUPPORTED;
-    if ((kind == CODER_NARROW ? lanes_log < 6 || lanes_log > 8 || base : lanes_log || escapes) ||
-        !znn_fields_init(&f, element_size, src[3], src[2]) || base >> f.symbol_bits)
+    if (!znn_fields_init(&f, element_size, src[3], src[2]) || base >> f.symbol_bits)
+        return ZNN_ERROR_FORMAT;
+    if ((kind == CODER_NARROW && (lanes_log < 6 || lanes_log > 8 || base)) ||
+        (kind == CODER_WIDE && (lanes_log || escapes)) ||
+        (kind == CODER_CONTEXT && (lanes_log > ZNN_PLANE_ZSTD || f.symbol_bits <= CONTEXT_JOINED)))
         return ZNN_ERROR_FORMAT;
     const unsigned unused = 0x3fffu >> 2 * f.byte_planes << 2 * f.byte_planes; /* planes that are not there */
     if (methods & unused)
@@ -619,8 +780,16 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
     const size_t groups = (elements + ZNN_GROUP - 1) / ZNN_GROUP;
     znn_narrow_table table;
     znn_symbols symbols;
-    joiner j = {
-        .coder = coder, .fields = &f, .base = base, .hasher = hasher, .dst = dst, .elements = elements, .large = large};
+    uint16_t by_code[256];
+    for (unsigned i = 0; i < 256; i++)
+        by_code[i] = (uint16_t)(i + base);
+    joiner j = {.coder = coder,
+                .fields = &f,
+                .symbols = by_code,
+                .hasher = hasher,
+                .dst = dst,
+                .elements = elements,
+                .large = large};
     if (kind == CODER_NARROW) {
         size_t used = znn_narrow_table_read(&table, f.symbol_bits, p, (size_t)(end - p));
         if (!used || escapes > groups * ZNN_GROUP)
@@ -643,7 +812,7 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
             continue;
         size_t plane_size = groups * znn_plane_group_size(&f, i), used;
         if ((int)i == last_raw) {
-            held = state_bytes(lanes, plane_size);
+            held = kind == CODER_CONTEXT ? ZNN_MIN(CONTEXT_HELD, plane_size) : state_bytes(lanes, plane_size);
             plane_size -= held;
             last_raw_stored = plane_size;
         }
@@ -668,6 +837,22 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
     if (kind == CODER_WIDE) {
         if (!znn_wide_decode(coder->symbols, groups * ZNN_GROUP, p, (size_t)(end - p)))
             return ZNN_ERROR_FORMAT;
+    } else if (kind == CODER_CONTEXT) {
+        uint8_t bits[CONTEXT_HELD];
+        if (!decode_contexts(coder, &f, by_code, base, groups, escapes, (znn_plane_method)lanes_log, p, end, decoded, bits))
+            return ZNN_ERROR_FORMAT;
+        const size_t safe = last_raw < 0 ? 0 : last_raw_stored / znn_plane_group_size(&f, (unsigned)last_raw);
+        const size_t whole = ZNN_MIN(safe, elements / ZNN_GROUP) / BLOCK_GROUPS * BLOCK_GROUPS;
+        for (; at < whole; at += BLOCK_GROUPS) {
+            join_block(&j, at, BLOCK_GROUPS, codes, planes);
+            codes += BLOCK_GROUPS * ZNN_GROUP;
+            move_on(&f, planes, BLOCK_GROUPS);
+        }
+        const size_t stored = last_raw < 0 ? 0 : last_raw_stored - at * znn_plane_group_size(&f, (unsigned)last_raw);
+        if (!rebuild_tail(last, stored, held, bits, sizeof bits, last_raw < 0 ? NULL : planes[last_raw]))
+            return ZNN_ERROR_FORMAT;
+        if (last_raw >= 0)
+            planes[last_raw] = last;
     } else {
         const znn_paths *paths = znn_paths_chosen();
         znn_narrow_decoder d;
@@ -705,7 +890,9 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
         size_t stored = 0;
         if (last_raw >= 0)
             stored = last_raw_stored - at * znn_plane_group_size(&f, (unsigned)last_raw);
-        if (!rebuild_tail(last, stored, held, &d, last_raw >= 0 ? planes[last_raw] : NULL))
+        uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4];
+        if (!narrow_held(&d, bits) || !rebuild_tail(last, stored, held, bits, STATE_BITS * (size_t)lanes / 8,
+                                                    last_raw >= 0 ? planes[last_raw] : NULL))
             return ZNN_ERROR_FORMAT;
         if (last_raw >= 0)
             planes[last_raw] = last;

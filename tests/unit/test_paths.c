@@ -290,7 +290,7 @@ static void check_join(const znn_paths *paths, const znn_fields *f)
     for (size_t i = 0; i < n; i++)
         indices[i] = (uint8_t)random_below(ZNN_NARROW_INDICES);
     znn_join_tables tables;
-    znn_fields_tables(&tables, f, &symbols, 0);
+    znn_fields_tables(&tables, f, &symbols, NULL);
     znn_fields_join(f, &tables, a, groups, indices, (const uint8_t *const *)planes);
     paths->join(f, b + 1, groups, indices, &symbols, (const uint8_t *const *)planes);
     assert_memory_equal(a, b + 1, size);

@@ -1,0 +1,285 @@
+/*
+ * The context coder's decoding with AVX-512 (VBMI, VBMI2): 64 lanes a vector, two vectors a row.
+ *
+ * Of a slot's distances to the 16 starts of its table, modulo 256, the least is
+ * the slot's place in its symbol, and the greatest leaves what is to the symbol's end:
+ * so nothing is looked up by slot, and every table is by context, in one register.
+ *
+ * Safety: states, contexts and indices are only used as indices into registers. What is read from memory
+ * are the refills, for which `ensure` has seen to the most that a tile or a row may take and a
+ * vector more, and the escapes, of which there is one for every code.
+ */
+#include <immintrin.h>
+
+#include "entropy/context.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define LANES ZNN_CONTEXT_LANES
+#define TILE ZNN_CONTEXT_TILE
+#define TAKES_MOST ((size_t)TILE * LANES + 64) /* of a tile; and a vector read beyond it */
+
+/* The stream, whose last bytes are copied to where they can be read past. */
+typedef struct {
+    const uint8_t *next, *end;
+    bool in_tail;
+    uint8_t tail[2 * TAKES_MOST];
+} refills;
+
+/* Room for most bytes; false if the stream has ended too early. */
+INLINE bool ensure(refills *r, size_t most)
+{
+    if (__builtin_expect(!r->in_tail && (size_t)(r->end - r->next) < most, 0)) {
+        const size_t left = (size_t)(r->end - r->next);
+        memcpy(r->tail, r->next, left);
+        memset(r->tail + left, 0, sizeof r->tail - left);
+        r->next = r->tail;
+        r->end = r->tail + left;
+        r->in_tail = true;
+    }
+    return r->next <= r->end;
+}
+
+typedef struct {
+    __m512i low, middle, high;
+} states;
+
+INLINE states states_load(const znn_context_stream *s, unsigned v)
+{
+    return (states){_mm512_load_si512(s->low + 64 * v), _mm512_load_si512(s->middle + 64 * v),
+                    _mm512_load_si512(s->high + 64 * v)};
+}
+
+INLINE void states_store(znn_context_stream *s, unsigned v, const states *x)
+{
+    _mm512_store_si512(s->low + 64 * v, x->low);
+    _mm512_store_si512(s->middle + 64 * v, x->middle);
+    _mm512_store_si512(s->high + 64 * v, x->high);
+}
+
+/* What is known of a slot after some of its table's starts. */
+typedef struct {
+    __m512i least, greatest; /* distance */
+    __m512i symbol;
+} place;
+
+INLINE place place_begin(__m512i slot)
+{
+    return (place){slot, slot, _mm512_setzero_si512()};
+}
+
+INLINE void place_next(place *p, __m512i slot, __m512i start)
+{
+    const __m512i distance = _mm512_sub_epi8(slot, start);
+    p->least = _mm512_min_epu8(p->least, distance);
+    p->greatest = _mm512_max_epu8(p->greatest, distance);
+    p->symbol = _mm512_mask_add_epi8(p->symbol, _mm512_cmple_epu8_mask(start, slot), p->symbol, _mm512_set1_epi8(1));
+}
+
+/* x = freq * (x / 256) + offset, with refills where that is below 2^16; the even and the odd lanes apart. */
+INLINE void move_on(states *x, const place *p, refills *r)
+{
+    const __m512i byte = _mm512_set1_epi16(0x00ff), freq = _mm512_sub_epi8(p->least, p->greatest);
+    const __m512i freq0 = _mm512_and_si512(freq, byte), freq1 = _mm512_srli_epi16(freq, 8);
+    __m512i low0 = _mm512_mullo_epi16(freq0, _mm512_and_si512(x->middle, byte));
+    __m512i low1 = _mm512_mullo_epi16(freq1, _mm512_srli_epi16(x->middle, 8));
+    low0 = _mm512_add_epi16(low0, _mm512_and_si512(p->least, byte));
+    low1 = _mm512_add_epi16(low1, _mm512_srli_epi16(p->least, 8));
+    __m512i high0 = _mm512_mullo_epi16(freq0, _mm512_and_si512(x->high, byte));
+    __m512i high1 = _mm512_mullo_epi16(freq1, _mm512_srli_epi16(x->high, 8));
+    high0 = _mm512_add_epi16(high0, _mm512_srli_epi16(low0, 8));
+    high1 = _mm512_add_epi16(high1, _mm512_srli_epi16(low1, 8));
+    /* 0xca: byte ? first : second */
+    const __m512i low = _mm512_ternarylogic_epi32(byte, low0, _mm512_slli_epi16(low1, 8), 0xca);
+    const __m512i middle = _mm512_ternarylogic_epi32(byte, high0, _mm512_slli_epi16(high1, 8), 0xca);
+    const __m512i high = _mm512_ternarylogic_epi32(byte, _mm512_srli_epi16(high0, 8), high1, 0xca);
+    const __mmask64 refill = _mm512_testn_epi8_mask(high, high);
+    x->high = _mm512_mask_mov_epi8(high, refill, middle);
+    x->middle = _mm512_mask_mov_epi8(middle, refill, low);
+    x->low = _mm512_mask_expand_epi8(low, refill, _mm512_loadu_si512(r->next));
+    r->next += _mm_popcnt_u64(refill);
+}
+
+/* ---- indices ----------------------------------------------------------- */
+
+typedef struct {
+    __m512i even, odd; /* averages of the lanes */
+} averages;
+
+INLINE __m512i contexts_of(const averages *a, __m512i origin)
+{
+    const __m512i most = _mm512_set1_epi16(ZNN_CONTEXTS - 1);
+    const __m512i even = _mm512_min_epu16(_mm512_subs_epu16(_mm512_srli_epi16(a->even, 9), origin), most);
+    const __m512i odd = _mm512_min_epu16(_mm512_subs_epu16(_mm512_srli_epi16(a->odd, 9), origin), most);
+    return _mm512_or_si512(even, _mm512_slli_epi16(odd, 8));
+}
+
+INLINE __m512i average_with(__m512i average, __m512i index)
+{
+    return _mm512_add_epi16(_mm512_sub_epi16(average, _mm512_srli_epi16(average, 4)), _mm512_slli_epi16(index, 6));
+}
+
+/* The indices of a vector's symbols; the averages go on. */
+INLINE __m512i indices_of(const place *p, __m512i context, __m512i lows, averages *a, const uint8_t **escaped)
+{
+    const __mmask64 escapes = _mm512_cmpeq_epi8_mask(p->symbol, _mm512_set1_epi8(ZNN_CONTEXT_ESCAPE));
+    __m512i index = _mm512_add_epi8(_mm512_permutexvar_epi8(context, lows), p->symbol);
+    index = _mm512_mask_expand_epi8(index, escapes, _mm512_loadu_si512(*escaped));
+    *escaped += _mm_popcnt_u64(escapes);
+    a->even = average_with(a->even, _mm512_and_si512(index, _mm512_set1_epi16(0x00ff)));
+    a->odd = average_with(a->odd, _mm512_srli_epi16(index, 8));
+    return index;
+}
+
+/* 8 rows of 8 doublewords, turned. */
+INLINE void transpose64(__m512i x[8])
+{
+    __m512i y[8];
+    for (unsigned i = 0; i < 8; i += 2) {
+        y[i] = _mm512_unpacklo_epi64(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi64(x[i], x[i + 1]);
+    }
+    __m512i z[8];
+    for (unsigned h = 0; h < 2; h++)
+        for (unsigned i = 0; i < 8; i += 4) {
+            z[i + h] = _mm512_shuffle_i64x2(y[i + h], y[i + h + 2], 0x88);     /* 128-bit parts 0 and 2 */
+            z[i + h + 2] = _mm512_shuffle_i64x2(y[i + h], y[i + h + 2], 0xdd); /* and 1 and 3 */
+        }
+    for (unsigned i = 0; i < 4; i++) {
+        const unsigned row = i % 2 + i / 2 * 2; /* h, and which parts */
+        x[row] = _mm512_shuffle_i64x2(z[row], z[row + 4], 0x88);
+        x[row + 4] = _mm512_shuffle_i64x2(z[row], z[row + 4], 0xdd);
+    }
+}
+
+/* 64 steps of 64 lanes, LANES bytes apart, to a group a lane. elements: where each position's element is. */
+INLINE void groups_put(const uint8_t *steps, uint8_t *codes, size_t groups, unsigned lane, size_t tile,
+                       __m512i elements)
+{
+    __m512i eights[8][8]; /* of 8 steps: 8 lanes each, 2 neighbours of every 16 */
+    for (unsigned s = 0; s < 8; s++) {
+        __m512i r[8], b[8], w[8];
+        for (unsigned i = 0; i < 8; i++)
+            r[i] = _mm512_load_si512(steps + (8 * s + i) * LANES);
+        for (unsigned i = 0; i < 4; i++) {
+            b[2 * i] = _mm512_unpacklo_epi8(r[2 * i], r[2 * i + 1]);
+            b[2 * i + 1] = _mm512_unpackhi_epi8(r[2 * i], r[2 * i + 1]);
+        }
+        for (unsigned i = 0; i < 2; i++)
+            for (unsigned h = 0; h < 2; h++) {
+                w[4 * i + 2 * h] = _mm512_unpacklo_epi16(b[4 * i + h], b[4 * i + 2 + h]);
+                w[4 * i + 2 * h + 1] = _mm512_unpackhi_epi16(b[4 * i + h], b[4 * i + 2 + h]);
+            }
+        for (unsigned k = 0; k < 4; k++) {
+            eights[2 * k][s] = _mm512_unpacklo_epi32(w[k], w[4 + k]);
+            eights[2 * k + 1][s] = _mm512_unpackhi_epi32(w[k], w[4 + k]);
+        }
+    }
+    for (unsigned k = 0; k < 8; k++) {
+        transpose64(eights[k]);
+        for (unsigned i = 0; i < 8; i++) {
+            static const uint8_t part[8] = {0, 0, 1, 1, 2, 2, 3, 3}; /* a quarter of the lanes for two rows */
+            const unsigned l = lane + 16 * part[i] + 2 * k + i % 2;
+            const size_t group = znn_context_first_group(groups, l) + tile;
+            _mm512_storeu_si512(codes + 64 * group, _mm512_permutexvar_epi8(elements, eights[k][i]));
+        }
+    }
+}
+
+size_t znn_context_tiles_avx512(const znn_context_table *t, znn_context_stream *stream,
+                                uint16_t average[ZNN_CONTEXT_LANES], uint8_t *codes, size_t groups, size_t tiles,
+                                const uint8_t positions[64], const uint8_t **escaped)
+{
+    refills r;
+    r.next = stream->next;
+    r.end = stream->end;
+    r.in_tail = false;
+    states x0 = states_load(stream, 0), x1 = states_load(stream, 1);
+    const __m512i lows = _mm512_loadu_si512(t->low), origin = _mm512_set1_epi16((short)t->origin);
+    _Alignas(64) uint8_t element[64], steps[TILE * LANES];
+    for (unsigned i = 0; i < 64; i++)
+        element[positions[i]] = (uint8_t)i;
+    const __m512i elements = _mm512_load_si512(element);
+    averages a0, a1;
+    {
+        _Alignas(64) uint16_t part[4][32]; /* even and odd lanes of the first vector, then of the second */
+        for (unsigned l = 0; l < LANES; l++)
+            part[l / 64 * 2 + l % 2][l % 64 / 2] = average[l];
+        a0 = (averages){_mm512_load_si512(part[0]), _mm512_load_si512(part[1])};
+        a1 = (averages){_mm512_load_si512(part[2]), _mm512_load_si512(part[3])};
+    }
+    const uint8_t *next_escaped = *escaped;
+    size_t tile = 0;
+    for (; tile < tiles; tile++) {
+        if (!ensure(&r, TAKES_MOST))
+            break;
+        for (unsigned step = 0; step < TILE; step++) {
+            const __m512i context0 = contexts_of(&a0, origin), context1 = contexts_of(&a1, origin);
+            const __m512i slot0 = x0.low, slot1 = x1.low;
+            place p0 = place_begin(slot0), p1 = place_begin(slot1);
+#pragma GCC unroll 15
+            for (unsigned s = 1; s < ZNN_CONTEXT_SYMBOLS; s++) {
+                const __m512i starts = _mm512_loadu_si512(t->start[s]);
+                place_next(&p0, slot0, _mm512_permutexvar_epi8(context0, starts));
+                place_next(&p1, slot1, _mm512_permutexvar_epi8(context1, starts));
+            }
+            move_on(&x0, &p0, &r);
+            move_on(&x1, &p1, &r);
+            _mm512_store_si512(steps + step * LANES, indices_of(&p0, context0, lows, &a0, &next_escaped));
+            _mm512_store_si512(steps + step * LANES + 64, indices_of(&p1, context1, lows, &a1, &next_escaped));
+        }
+        groups_put(steps, codes, groups, 0, tile, elements);
+        groups_put(steps + 64, codes, groups, 64, tile, elements);
+    }
+    if (r.next > r.end)
+        return SIZE_MAX;
+    stream->next = stream->end - (r.end - r.next);
+    *escaped = next_escaped;
+    states_store(stream, 0, &x0);
+    states_store(stream, 1, &x1);
+    _Alignas(64) uint16_t part[4][32];
+    _mm512_store_si512(part[0], a0.even);
+    _mm512_store_si512(part[1], a0.odd);
+    _mm512_store_si512(part[2], a1.even);
+    _mm512_store_si512(part[3], a1.odd);
+    for (unsigned l = 0; l < LANES; l++)
+        average[l] = part[l / 64 * 2 + l % 2][l % 64 / 2];
+    return tile;
+}
+
+/* ---- mantissa bits ----------------------------------------------------- */
+
+INLINE __m512i codes_of(states *x, __m512i index, const __m512i starts[ZNN_CONTEXT_PARTS], refills *r)
+{
+    const __m512i slot = x->low;
+    place p = place_begin(slot);
+    for (unsigned s = 1; s < ZNN_CONTEXT_PARTS; s++)
+        place_next(&p, slot, _mm512_permutexvar_epi8(index, starts[s]));
+    move_on(x, &p, r);
+    return _mm512_or_si512(_mm512_slli_epi16(index, 2), p.symbol); /* of 6 bits: none goes to its neighbour */
+}
+
+size_t znn_context_part_rows_avx512(const znn_context_table *t, znn_context_stream *stream, uint8_t *codes, size_t rows)
+{
+    refills r;
+    r.next = stream->next;
+    r.end = stream->end;
+    r.in_tail = false;
+    states x0 = states_load(stream, 0), x1 = states_load(stream, 1);
+    __m512i starts[ZNN_CONTEXT_PARTS];
+    for (unsigned s = 0; s < ZNN_CONTEXT_PARTS; s++)
+        starts[s] = _mm512_loadu_si512(t->part_start[s]);
+    size_t row = 0;
+    for (; row < rows; row++, codes += LANES) {
+        if (!ensure(&r, LANES + 64))
+            break;
+        const __m512i index0 = _mm512_loadu_si512(codes), index1 = _mm512_loadu_si512(codes + 64);
+        _mm512_storeu_si512(codes, codes_of(&x0, index0, starts, &r));
+        _mm512_storeu_si512(codes + 64, codes_of(&x1, index1, starts, &r));
+    }
+    if (r.next > r.end)
+        return SIZE_MAX;
+    stream->next = stream->end - (r.end - r.next);
+    states_store(stream, 0, &x0);
+    states_store(stream, 1, &x1);
+    return row;
+}
