@@ -87,6 +87,10 @@ void znn_fields_join_avx2(const znn_fields *f, uint8_t *dst, size_t groups, cons
 void znn_fields_join_avx512(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices,
                             const znn_symbols *symbols, const uint8_t *const planes[ZNN_PLANES_MAX]);
 
+/* Likewise for symbols given as any codes. */
+void znn_fields_join_bytes_avx512(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *codes,
+                                  const uint16_t by_code[256], const uint8_t *const planes[ZNN_PLANES_MAX]);
+
 /* What the splitter writes beside the planes. */
 typedef struct {
     const znn_symbols *symbols;

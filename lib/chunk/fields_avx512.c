@@ -1,6 +1,8 @@
 /* fields.h with AVX-512: see fields_avx512.h for the way back. */
 #include "chunk/fields_avx512.h"
 
+#include "entropy/narrow_avx512.h"
+
 bool znn_fields_known_avx512(const znn_fields *f)
 {
 #define KNOWN(size, bytes, two, shifted) || znn_layout_is(f, (znn_layout){size, bytes, two, shifted})
@@ -28,6 +30,48 @@ void znn_fields_join_avx512(const znn_fields *f, uint8_t *dst, size_t groups, co
 #define JOIN(size, bytes, two, shifted)                                                                                \
     if (znn_layout_is(f, (znn_layout){size, bytes, two, shifted})) {                                                   \
         join(f, (znn_layout){size, bytes, two, shifted}, dst, groups, indices, symbols, planes);                       \
+        return;                                                                                                        \
+    }
+    ZNN_LAYOUTS(JOIN)
+#undef JOIN
+}
+
+/* Every code's bits of one byte of its symbol, which is shifted to where it stands. */
+ZNN_INLINE void symbols_load(__m512i table[4], const uint16_t by_code[256], unsigned shift, unsigned byte)
+{
+    _Alignas(64) uint8_t bits[256];
+    for (unsigned i = 0; i < 256; i++)
+        bits[i] = (uint8_t)((unsigned)by_code[i] << shift >> 8 * byte);
+    for (unsigned i = 0; i < 4; i++)
+        table[i] = _mm512_load_si512(bits + 64 * i);
+}
+
+ZNN_INLINE void join_bytes(const znn_fields *f, const znn_layout l, uint8_t *dst, size_t groups, const uint8_t *codes,
+                           const uint16_t by_code[256], const uint8_t *const planes[ZNN_PLANES_MAX])
+{
+    const znn_join_vectors j = znn_join_vectors_load(f, NULL);
+    __m512i first[4], second[4];
+    symbols_load(first, by_code, f->top_bits - 1, 0);
+    symbols_load(second, by_code, f->top_bits - 1, 1);
+    const size_t top_size = 8 * (size_t)f->top_bits;
+    for (size_t g = 0; g < groups; g++, dst += 64 * l.size) {
+        __m512i out[8];
+        const __m512i code = _mm512_loadu_si512(codes + 64 * g);
+        const __mmask64 upper_half = _mm512_movepi8_mask(code);
+        znn_join_symbols(&j, l, znn_look_up(first, code, upper_half),
+                         l.two ? znn_look_up(second, code, upper_half) : _mm512_setzero_si512(),
+                         planes[ZNN_TOP_PLANE] + g * top_size, planes, 64 * g, out);
+        for (unsigned q = 0; q < l.size; q++)
+            _mm512_storeu_si512(dst + 64 * q, out[q]);
+    }
+}
+
+void znn_fields_join_bytes_avx512(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *codes,
+                                  const uint16_t by_code[256], const uint8_t *const planes[ZNN_PLANES_MAX])
+{
+#define JOIN(size, bytes, two, shifted)                                                                                \
+    if (znn_layout_is(f, (znn_layout){size, bytes, two, shifted})) {                                                   \
+        join_bytes(f, (znn_layout){size, bytes, two, shifted}, dst, groups, codes, by_code, planes);                   \
         return;                                                                                                        \
     }
     ZNN_LAYOUTS(JOIN)

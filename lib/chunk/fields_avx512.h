@@ -59,6 +59,7 @@ typedef struct {
     __m128i shift;
 } znn_join_vectors;
 
+/* symbols: NULL for symbols that are not looked up by index */
 ZNN_INLINE znn_join_vectors znn_join_vectors_load(const znn_fields *f, const znn_symbols *symbols)
 {
     _Alignas(64) uint8_t spread[64], top[64], sign[64], first[64], second[64];
@@ -67,7 +68,7 @@ ZNN_INLINE znn_join_vectors znn_join_vectors_load(const znn_fields *f, const znn
         spread[i] = (uint8_t)(bits * (i / 8) + i % 8);
         top[i] = (uint8_t)(bits * (i % 8));
         sign[i] = (uint8_t)((bits * (i % 8) + bits - 1 - sign_bit) & 63);
-        const unsigned symbol = symbols->of[i] << (bits - 1);
+        const unsigned symbol = symbols ? symbols->of[i] << (bits - 1) : 0;
         first[i] = (uint8_t)symbol;
         second[i] = (uint8_t)(symbol >> 8);
     }
@@ -81,23 +82,24 @@ ZNN_INLINE znn_join_vectors znn_join_vectors_load(const znn_fields *f, const znn
                               .shift = _mm_cvtsi32_si128((int)f->drop % 8)};
 }
 
-/* One group: out[0 .. size) are its elements. top and bytes[] are the group's
- * places in the planes; a vector is read at each. */
-ZNN_INLINE void znn_join_group(const znn_join_vectors *j, const znn_layout l, __m512i index, const uint8_t *top,
-                               const uint8_t *const bytes[ZNN_PLANES_MAX], size_t at, __m512i out[8])
+/* One group: out[0 .. size) are its elements. first, second: its symbols' bits in the two bytes where
+ * they are. top and bytes[] are the group's places in the planes; a vector is read at each. */
+ZNN_INLINE void znn_join_symbols(const znn_join_vectors *j, const znn_layout l, __m512i first, __m512i second,
+                                 const uint8_t *top, const uint8_t *const bytes[ZNN_PLANES_MAX], size_t at,
+                                 __m512i out[8])
 {
     __m512i packed = _mm512_permutexvar_epi8(j->spread, _mm512_loadu_si512(top));
     __m512i low = _mm512_multishift_epi64_epi8(j->top_window, packed);
     __m512i sign = _mm512_multishift_epi64_epi8(j->sign_window, packed);
     __m512i b[8] = {0};
     /* 0xca: mask ? first : second */
-    low = _mm512_ternarylogic_epi32(j->top_mask, low, _mm512_permutexvar_epi8(index, j->first), 0xca);
+    low = _mm512_ternarylogic_epi32(j->top_mask, low, first, 0xca);
     const unsigned zeros = l.size - l.bytes - 1 - l.two;
     for (unsigned p = 0; p < l.bytes; p++)
         b[zeros + p] = _mm512_loadu_si512(bytes[p] + at);
     if (l.two) {
         b[l.size - 2] = low;
-        b[l.size - 1] = _mm512_ternarylogic_epi32(j->sign_mask, sign, _mm512_permutexvar_epi8(index, j->second), 0xca);
+        b[l.size - 1] = _mm512_ternarylogic_epi32(j->sign_mask, sign, second, 0xca);
     } else {
         b[l.size - 1] = _mm512_ternarylogic_epi32(j->sign_mask, sign, low, 0xca);
     }
@@ -134,6 +136,14 @@ ZNN_INLINE void znn_join_group(const znn_join_vectors *j, const znn_layout l, __
     if (l.shifted)
         for (unsigned q = 0; q < l.size; q++)
             out[q] = l.size == 2 ? _mm512_sll_epi16(out[q], j->shift) : _mm512_sll_epi32(out[q], j->shift);
+}
+
+/* Likewise, of indices. */
+ZNN_INLINE void znn_join_group(const znn_join_vectors *j, const znn_layout l, __m512i index, const uint8_t *top,
+                               const uint8_t *const bytes[ZNN_PLANES_MAX], size_t at, __m512i out[8])
+{
+    const __m512i second = l.two ? _mm512_permutexvar_epi8(index, j->second) : _mm512_setzero_si512();
+    znn_join_symbols(j, l, _mm512_permutexvar_epi8(index, j->first), second, top, bytes, at, out);
 }
 
 #endif

@@ -23,7 +23,7 @@
  * The last raw plane lacks its last 15 * lanes / 8 bytes (or all of it, if it is
  * shorter) where the coder is narrow: they are the low 15 bits of the lanes'
  * last states, 15 bits a lane, least significant bit first; bits left over are 0.
- * Where it is the context coder, 512 bytes: 16 bits of each lane of both streams.
+ * Where it is the context coder, 1024 bytes: 16 bits of each lane of both streams.
  */
 #include "chunk/methods.h"
 #include "chunk/paths.h"
@@ -651,6 +651,10 @@ static void join(joiner *j, uint8_t *dst, size_t count, const uint8_t *codes,
         paths->join(f, dst, count, codes, j->by_index, planes);
         return;
     }
+    if (!j->by_index && paths->join_bytes && paths->knows(f)) {
+        paths->join_bytes(f, dst, count, codes, j->symbols, planes);
+        return;
+    }
     if (!j->tables_made)
         znn_fields_tables(&j->tables, f, j->by_index, j->symbols);
     j->tables_made = true;
@@ -717,12 +721,18 @@ static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const uint8_
     return true;
 }
 
-/* Codes of the context coder to coder->symbols, from exactly [p, end); decoded: room for the escapes. */
-static bool decode_contexts(znn_chunk_coder *coder, const znn_fields *f, uint16_t by_code[256], unsigned base,
-                            size_t groups, size_t escapes, znn_plane_method method, const uint8_t *p,
-                            const uint8_t *end, uint8_t *decoded, uint8_t bits[CONTEXT_HELD])
-{
+typedef struct {
     znn_context_table table;
+    znn_context_stream parts;
+    uint8_t held[CONTEXT_HELD];
+} contexts;
+
+/* The context coder's indices, to coder->symbols, and its second stream at hand; all of it is in
+ * [p, end). decoded: room for the escapes. */
+static bool contexts_begin(contexts *c, znn_chunk_coder *coder, const znn_fields *f, uint16_t by_code[256],
+                           unsigned base, size_t groups, size_t escapes, znn_plane_method method, const uint8_t *p,
+                           const uint8_t *end, uint8_t *decoded)
+{
     if (end - p < 2 || groups < ZNN_CONTEXT_GROUPS_MIN || escapes > groups * ZNN_GROUP)
         return false;
     const unsigned first = znn_load16(p);
@@ -731,16 +741,16 @@ static bool decode_contexts(znn_chunk_coder *coder, const znn_fields *f, uint16_
         by_code[code] = (uint16_t)((index ? base + index : first) << CONTEXT_JOINED | (code & 3));
     }
     p += 2;
-    size_t used = znn_context_table_read(&table, p, (size_t)(end - p));
+    size_t used = znn_context_table_read(&c->table, p, (size_t)(end - p));
     if (!used || first >> (f->symbol_bits - CONTEXT_JOINED))
         return false;
     p += used;
-    const uint8_t *escaped = decoded;
     if (escapes) {
+        const uint8_t *escaped;
         if (!znn_plane_decode(coder, decoded, escapes, p, (size_t)(end - p), method, &escaped, &used))
             return false;
         p += used;
-        if (escaped != decoded) /* so that there are as many as codes to read */
+        if (escaped != decoded) /* so that there are as many to read as codes */
             memcpy(decoded, escaped, escapes);
     }
     if (end - p < 4)
@@ -750,10 +760,9 @@ static bool decode_contexts(znn_chunk_coder *coder, const znn_fields *f, uint16_
     uint8_t positions[ZNN_GROUP];
     positions_of(positions, f);
     return size <= (size_t)(end - p) &&
-           znn_context_decode_indices(&table, coder->symbols, groups, positions, p, size, decoded, escapes, bits,
+           znn_context_decode_indices(&c->table, coder->symbols, groups, positions, p, size, decoded, escapes, c->held,
                                       coder->block) &&
-           znn_context_decode_parts(&table, coder->symbols, groups, p + size, (size_t)(end - p) - size,
-                                    bits + CONTEXT_HELD / 2);
+           znn_context_parts_begin(&c->parts, p + size, (size_t)(end - p) - size);
 }
 
 znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
@@ -838,18 +847,26 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
         if (!znn_wide_decode(coder->symbols, groups * ZNN_GROUP, p, (size_t)(end - p)))
             return ZNN_ERROR_FORMAT;
     } else if (kind == CODER_CONTEXT) {
-        uint8_t bits[CONTEXT_HELD];
-        if (!decode_contexts(coder, &f, by_code, base, groups, escapes, (znn_plane_method)lanes_log, p, end, decoded, bits))
+        contexts c;
+        if (!contexts_begin(&c, coder, &f, by_code, base, groups, escapes, (znn_plane_method)lanes_log, p, end,
+                            decoded))
             return ZNN_ERROR_FORMAT;
         const size_t safe = last_raw < 0 ? 0 : last_raw_stored / znn_plane_group_size(&f, (unsigned)last_raw);
         const size_t whole = ZNN_MIN(safe, elements / ZNN_GROUP) / BLOCK_GROUPS * BLOCK_GROUPS;
         for (; at < whole; at += BLOCK_GROUPS) {
-            join_block(&j, at, BLOCK_GROUPS, codes, planes);
-            codes += BLOCK_GROUPS * ZNN_GROUP;
+            if (!znn_context_decode_parts(&c.table, &c.parts, coder->symbols + at * ZNN_GROUP,
+                                          BLOCK_GROUPS * ZNN_GROUP))
+                return ZNN_ERROR_FORMAT;
+            join_block(&j, at, BLOCK_GROUPS, coder->symbols + at * ZNN_GROUP, planes);
             move_on(&f, planes, BLOCK_GROUPS);
         }
+        /* The rest needs what the states hold. */
+        codes = coder->symbols + at * ZNN_GROUP;
         const size_t stored = last_raw < 0 ? 0 : last_raw_stored - at * znn_plane_group_size(&f, (unsigned)last_raw);
-        if (!rebuild_tail(last, stored, held, bits, sizeof bits, last_raw < 0 ? NULL : planes[last_raw]))
+        if (!znn_context_decode_parts(&c.table, &c.parts, coder->symbols + at * ZNN_GROUP,
+                                      (groups - at) * ZNN_GROUP) ||
+            !znn_context_parts_end(&c.parts, c.held + CONTEXT_HELD / 2) ||
+            !rebuild_tail(last, stored, held, c.held, sizeof c.held, last_raw < 0 ? NULL : planes[last_raw]))
             return ZNN_ERROR_FORMAT;
         if (last_raw >= 0)
             planes[last_raw] = last;

@@ -24,6 +24,9 @@ typedef struct {
                   uint8_t *const planes[ZNN_PLANES_MAX]);
     void (*join)(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices, const znn_symbols *symbols,
                  const uint8_t *const planes[ZNN_PLANES_MAX]);
+    /* join for codes that are bytes, of the highest levels; or NULL. */
+    void (*join_bytes)(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *codes,
+                       const uint16_t by_code[256], const uint8_t *const planes[ZNN_PLANES_MAX]);
     /* Up to `groups` groups in one loop; returns how many, maybe none. NULL: block by block. */
     size_t (*fused)(znn_fused *fused, size_t groups);
 } znn_paths;

@@ -308,32 +308,40 @@ bool znn_context_decode_indices(const znn_context_table *t, uint8_t *codes, size
     return stream_end(&s, initial) && (size_t)(escaped - escaped_begin) == escapes;
 }
 
-bool znn_context_decode_parts(const znn_context_table *t, uint8_t *codes, size_t groups, const uint8_t *src,
-                              size_t size, uint8_t initial[2 * LANES])
+bool znn_context_parts_begin(znn_context_stream *s, const uint8_t *src, size_t size)
 {
-    znn_context_stream s;
-    if (!stream_begin(&s, src, size))
-        return false;
+    return stream_begin(s, src, size);
+}
+
+bool znn_context_parts_end(const znn_context_stream *s, uint8_t initial[2 * LANES])
+{
+    return stream_end(s, initial);
+}
+
+bool znn_context_decode_parts(const znn_context_table *t, znn_context_stream *s, uint8_t *codes, size_t count)
+{
     size_t row = 0;
 #if ZNN_X86
     if (znn_cpu_isa() == ZNN_ISA_AVX512)
-        row = znn_context_part_rows_avx512(t, &s, codes, groups * 64 / LANES);
+        row = znn_context_part_rows_avx512(t, s, codes, count / LANES);
     if (row == SIZE_MAX)
         return false;
 #endif
+    if (row * LANES == count)
+        return true;
     uint32_t x[LANES];
-    states_load(x, &s);
-    for (size_t i = row * LANES; i < groups * 64; i++) {
+    states_load(x, s);
+    for (size_t i = row * LANES; i < count; i++) {
         uint32_t *state = &x[i % LANES];
         const unsigned index = codes[i], slot = *state & 255;
         unsigned part = 0;
         while (part < 3 && slot >= t->part_start[part + 1][index])
             part++;
         const unsigned begin = t->part_start[part][index], end = part < 3 ? t->part_start[part + 1][index] : 256;
-        if (!decode(state, end - begin, slot - begin, &s.next, s.end))
+        if (!decode(state, end - begin, slot - begin, &s->next, s->end))
             return false;
         codes[i] = (uint8_t)(index << 2 | part);
     }
-    states_store(&s, x);
-    return stream_end(&s, initial);
+    states_store(s, x);
+    return true;
 }

@@ -4,7 +4,7 @@
  *
  * A code is a byte: an index of 6 bits, which stands for an exponent, and below it
  * two bits of the mantissa. Indices and mantissa bits are two streams of interleaved
- * rANS (arXiv 1311.2540, 1402.3392), of 128 lanes each, with states of 24 bits and
+ * rANS (arXiv 1311.2540, 1402.3392), of 256 lanes each, with states of 24 bits and
  * probabilities in 256ths. To decode a symbol from a state x in [2^16, 2^24):
  *     slot = x mod 256;  s: the symbol whose slots hold it
  *     x = freq(s) * (x / 256) + slot - start(s);  if x < 2^16: x = 256 x + next byte
@@ -22,10 +22,10 @@
 
 #include "base/base.h"
 
-#define ZNN_CONTEXT_LANES 128
+#define ZNN_CONTEXT_LANES 256
 #define ZNN_CONTEXT_GROUPS_MIN ZNN_CONTEXT_LANES /* a group, of 64 codes, for each lane */
 #define ZNN_CONTEXTS 64
-#define ZNN_CONTEXT_SYMBOLS 16 /* of a table; the last is the escape */
+#define ZNN_CONTEXT_SYMBOLS 12 /* of a table; the last is the escape */
 #define ZNN_CONTEXT_ESCAPE (ZNN_CONTEXT_SYMBOLS - 1)
 #define ZNN_CONTEXT_INDICES 64
 #define ZNN_CONTEXT_PARTS 4           /* what the two mantissa bits can be */
@@ -78,7 +78,7 @@ size_t znn_context_table_read(znn_context_table *table, const uint8_t *src, size
 /* ---- encoding ----- */
 
 /* What a lane's step is coded in: context << 8 | index, or NONE where the lane has
- * no group left. A row of 128 for every step. */
+ * no group left. A row of 256 for every step. */
 #define ZNN_CONTEXT_NONE 0xffff
 
 /* Make table and records of 64 * groups codes, element i of a group at positions[i].
@@ -113,9 +113,10 @@ typedef struct {
 bool znn_context_decode_indices(const znn_context_table *table, uint8_t *codes, size_t groups,
                                 const uint8_t positions[64], const uint8_t *src, size_t size, const uint8_t *escaped,
                                 size_t escapes, uint8_t initial[2 * ZNN_CONTEXT_LANES], void *room);
-/* Makes codes of indices. */
-bool znn_context_decode_parts(const znn_context_table *table, uint8_t *codes, size_t groups, const uint8_t *src,
-                              size_t size, uint8_t initial[2 * ZNN_CONTEXT_LANES]);
+/* Makes codes of indices, a few rows of lanes at a time, the last of which may be shorter. */
+bool znn_context_parts_begin(znn_context_stream *stream, const uint8_t *src, size_t size);
+bool znn_context_decode_parts(const znn_context_table *table, znn_context_stream *stream, uint8_t *codes, size_t count);
+bool znn_context_parts_end(const znn_context_stream *stream, uint8_t initial[2 * ZNN_CONTEXT_LANES]);
 
 /* The loops on x86-64 with AVX-512: whole tiles, and whole rows, as long as what they may read is there
  * (64 bytes for every vector of lanes). They return how many, and move on the rest; SIZE_MAX if

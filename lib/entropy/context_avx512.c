@@ -1,5 +1,5 @@
 /*
- * The context coder's decoding with AVX-512 (VBMI, VBMI2): 64 lanes a vector, two vectors a row.
+ * The context coder's decoding with AVX-512 (VBMI, VBMI2): 64 lanes a vector, four vectors a row.
  *
  * Of a slot's distances to the 16 starts of its table, modulo 256, the least is
  * the slot's place in its symbol, and the greatest leaves what is to the symbol's end:
@@ -130,6 +130,47 @@ INLINE __m512i indices_of(const place *p, __m512i context, __m512i lows, average
     return index;
 }
 
+INLINE averages averages_load(const uint16_t average[64])
+{
+    _Alignas(64) uint16_t even[32], odd[32];
+    for (unsigned i = 0; i < 32; i++) {
+        even[i] = average[2 * i];
+        odd[i] = average[2 * i + 1];
+    }
+    return (averages){_mm512_load_si512(even), _mm512_load_si512(odd)};
+}
+
+INLINE void averages_store(uint16_t average[64], const averages *a)
+{
+    _Alignas(64) uint16_t even[32], odd[32];
+    _mm512_store_si512(even, a->even);
+    _mm512_store_si512(odd, a->odd);
+    for (unsigned i = 0; i < 32; i++) {
+        average[2 * i] = even[i];
+        average[2 * i + 1] = odd[i];
+    }
+}
+
+/* A step of 128 lanes, two vectors at once, for the tables are the same. */
+INLINE void step(const znn_context_table *t, states *x0, states *x1, averages *a0, averages *a1, refills *r,
+                 const uint8_t **escaped, uint8_t *indices)
+{
+    const __m512i lows = _mm512_loadu_si512(t->low), origin = _mm512_set1_epi16((short)t->origin);
+    const __m512i context0 = contexts_of(a0, origin), context1 = contexts_of(a1, origin);
+    const __m512i slot0 = x0->low, slot1 = x1->low;
+    place p0 = place_begin(slot0), p1 = place_begin(slot1);
+#pragma GCC unroll 15
+    for (unsigned s = 1; s < ZNN_CONTEXT_SYMBOLS; s++) {
+        const __m512i starts = _mm512_loadu_si512(t->start[s]);
+        place_next(&p0, slot0, _mm512_permutexvar_epi8(context0, starts));
+        place_next(&p1, slot1, _mm512_permutexvar_epi8(context1, starts));
+    }
+    move_on(x0, &p0, r);
+    move_on(x1, &p1, r);
+    _mm512_store_si512(indices, indices_of(&p0, context0, lows, a0, escaped));
+    _mm512_store_si512(indices + 64, indices_of(&p1, context1, lows, a1, escaped));
+}
+
 /* 8 rows of 8 doublewords, turned. */
 INLINE void transpose64(__m512i x[8])
 {
@@ -193,42 +234,23 @@ size_t znn_context_tiles_avx512(const znn_context_table *t, znn_context_stream *
     r.next = stream->next;
     r.end = stream->end;
     r.in_tail = false;
-    states x0 = states_load(stream, 0), x1 = states_load(stream, 1);
-    const __m512i lows = _mm512_loadu_si512(t->low), origin = _mm512_set1_epi16((short)t->origin);
+    states x0 = states_load(stream, 0), x1 = states_load(stream, 1), x2 = states_load(stream, 2),
+           x3 = states_load(stream, 3);
+    averages a0 = averages_load(average), a1 = averages_load(average + 64), a2 = averages_load(average + 128),
+             a3 = averages_load(average + 192);
     _Alignas(64) uint8_t element[64], steps[TILE * LANES];
     for (unsigned i = 0; i < 64; i++)
         element[positions[i]] = (uint8_t)i;
     const __m512i elements = _mm512_load_si512(element);
-    averages a0, a1;
-    {
-        _Alignas(64) uint16_t part[4][32]; /* even and odd lanes of the first vector, then of the second */
-        for (unsigned l = 0; l < LANES; l++)
-            part[l / 64 * 2 + l % 2][l % 64 / 2] = average[l];
-        a0 = (averages){_mm512_load_si512(part[0]), _mm512_load_si512(part[1])};
-        a1 = (averages){_mm512_load_si512(part[2]), _mm512_load_si512(part[3])};
-    }
     const uint8_t *next_escaped = *escaped;
     size_t tile = 0;
-    for (; tile < tiles; tile++) {
-        if (!ensure(&r, TAKES_MOST))
-            break;
-        for (unsigned step = 0; step < TILE; step++) {
-            const __m512i context0 = contexts_of(&a0, origin), context1 = contexts_of(&a1, origin);
-            const __m512i slot0 = x0.low, slot1 = x1.low;
-            place p0 = place_begin(slot0), p1 = place_begin(slot1);
-#pragma GCC unroll 15
-            for (unsigned s = 1; s < ZNN_CONTEXT_SYMBOLS; s++) {
-                const __m512i starts = _mm512_loadu_si512(t->start[s]);
-                place_next(&p0, slot0, _mm512_permutexvar_epi8(context0, starts));
-                place_next(&p1, slot1, _mm512_permutexvar_epi8(context1, starts));
-            }
-            move_on(&x0, &p0, &r);
-            move_on(&x1, &p1, &r);
-            _mm512_store_si512(steps + step * LANES, indices_of(&p0, context0, lows, &a0, &next_escaped));
-            _mm512_store_si512(steps + step * LANES + 64, indices_of(&p1, context1, lows, &a1, &next_escaped));
+    for (; tile < tiles && ensure(&r, TAKES_MOST); tile++) {
+        for (uint8_t *row = steps; row < steps + TILE * LANES; row += LANES) {
+            step(t, &x0, &x1, &a0, &a1, &r, &next_escaped, row);
+            step(t, &x2, &x3, &a2, &a3, &r, &next_escaped, row + 128);
         }
-        groups_put(steps, codes, groups, 0, tile, elements);
-        groups_put(steps + 64, codes, groups, 64, tile, elements);
+        for (unsigned lane = 0; lane < LANES; lane += 64)
+            groups_put(steps + lane, codes, groups, lane, tile, elements);
     }
     if (r.next > r.end)
         return SIZE_MAX;
@@ -236,26 +258,26 @@ size_t znn_context_tiles_avx512(const znn_context_table *t, znn_context_stream *
     *escaped = next_escaped;
     states_store(stream, 0, &x0);
     states_store(stream, 1, &x1);
-    _Alignas(64) uint16_t part[4][32];
-    _mm512_store_si512(part[0], a0.even);
-    _mm512_store_si512(part[1], a0.odd);
-    _mm512_store_si512(part[2], a1.even);
-    _mm512_store_si512(part[3], a1.odd);
-    for (unsigned l = 0; l < LANES; l++)
-        average[l] = part[l / 64 * 2 + l % 2][l % 64 / 2];
+    states_store(stream, 2, &x2);
+    states_store(stream, 3, &x3);
+    averages_store(average, &a0);
+    averages_store(average + 64, &a1);
+    averages_store(average + 128, &a2);
+    averages_store(average + 192, &a3);
     return tile;
 }
 
 /* ---- mantissa bits ----------------------------------------------------- */
 
-INLINE __m512i codes_of(states *x, __m512i index, const __m512i starts[ZNN_CONTEXT_PARTS], refills *r)
+INLINE void codes_put(uint8_t *codes, states *x, const __m512i starts[ZNN_CONTEXT_PARTS], refills *r)
 {
-    const __m512i slot = x->low;
+    const __m512i index = _mm512_loadu_si512(codes), slot = x->low;
     place p = place_begin(slot);
     for (unsigned s = 1; s < ZNN_CONTEXT_PARTS; s++)
         place_next(&p, slot, _mm512_permutexvar_epi8(index, starts[s]));
     move_on(x, &p, r);
-    return _mm512_or_si512(_mm512_slli_epi16(index, 2), p.symbol); /* of 6 bits: none goes to its neighbour */
+    /* indices have 6 bits: none goes to its neighbour */
+    _mm512_storeu_si512(codes, _mm512_or_si512(_mm512_slli_epi16(index, 2), p.symbol));
 }
 
 size_t znn_context_part_rows_avx512(const znn_context_table *t, znn_context_stream *stream, uint8_t *codes, size_t rows)
@@ -264,22 +286,24 @@ size_t znn_context_part_rows_avx512(const znn_context_table *t, znn_context_stre
     r.next = stream->next;
     r.end = stream->end;
     r.in_tail = false;
-    states x0 = states_load(stream, 0), x1 = states_load(stream, 1);
+    states x0 = states_load(stream, 0), x1 = states_load(stream, 1), x2 = states_load(stream, 2),
+           x3 = states_load(stream, 3);
     __m512i starts[ZNN_CONTEXT_PARTS];
     for (unsigned s = 0; s < ZNN_CONTEXT_PARTS; s++)
         starts[s] = _mm512_loadu_si512(t->part_start[s]);
     size_t row = 0;
-    for (; row < rows; row++, codes += LANES) {
-        if (!ensure(&r, LANES + 64))
-            break;
-        const __m512i index0 = _mm512_loadu_si512(codes), index1 = _mm512_loadu_si512(codes + 64);
-        _mm512_storeu_si512(codes, codes_of(&x0, index0, starts, &r));
-        _mm512_storeu_si512(codes + 64, codes_of(&x1, index1, starts, &r));
+    for (; row < rows && ensure(&r, LANES + 64); row++, codes += LANES) {
+        codes_put(codes, &x0, starts, &r);
+        codes_put(codes + 64, &x1, starts, &r);
+        codes_put(codes + 128, &x2, starts, &r);
+        codes_put(codes + 192, &x3, starts, &r);
     }
     if (r.next > r.end)
         return SIZE_MAX;
     stream->next = stream->end - (r.end - r.next);
     states_store(stream, 0, &x0);
     states_store(stream, 1, &x1);
+    states_store(stream, 2, &x2);
+    states_store(stream, 3, &x3);
     return row;
 }
