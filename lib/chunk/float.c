@@ -286,8 +286,22 @@ typedef struct {
     uint8_t codes[ZNN_NARROW_INDICES];
     uint8_t common;
     uint8_t *escaped; /* where the next ones go */
+    uint16_t code_of_symbol[COUNTS_MAX]; /* context: more than 255 where the symbol is patched */
     patch_writer patches;
 } coding;
+
+static void contexts_codes(coding *k, unsigned exponent_bits)
+{
+    for (unsigned symbol = 0; symbol < 1u << (exponent_bits + CONTEXT_JOINED); symbol++) {
+        const unsigned exponent = symbol >> CONTEXT_JOINED;
+        unsigned index = exponent == k->c->first ? 0 : exponent - k->c->base, missing = 0;
+        if (index >= ZNN_CONTEXT_INDICES || (index == 0 && exponent != k->c->first)) {
+            index = k->c->common;
+            missing = 256;
+        }
+        k->code_of_symbol[symbol] = (uint16_t)(missing | index << CONTEXT_JOINED | (symbol & 3));
+    }
+}
 
 /* Cut `groups` groups at src to codes, planes from group `first` on, escapes, patches. */
 static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k, const uint8_t *src, size_t first,
@@ -325,13 +339,10 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
     znn_fields_split(f, src, groups, coder->symbols16, at);
     if (k->c->coder == CODER_CONTEXT) {
         for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
-            const unsigned symbol = coder->symbols16[i], exponent = symbol >> CONTEXT_JOINED;
-            unsigned index = exponent == k->c->first ? 0 : exponent - k->c->base;
-            if (index >= ZNN_CONTEXT_INDICES || (index == 0 && exponent != k->c->first)) {
-                index = k->c->common;
+            const unsigned symbol = coder->symbols16[i], code = k->code_of_symbol[symbol];
+            out[i] = (uint8_t)code;
+            if (__builtin_expect(code > 255, 0))
                 add_patch(&k->patches, first * ZNN_GROUP + i, symbol);
-            }
-            out[i] = (uint8_t)(index << CONTEXT_JOINED | (symbol & 3));
         }
         return;
     }
@@ -401,8 +412,10 @@ static uint8_t *put_contexts(znn_chunk_coder *coder, uint8_t *payload, const cod
     out += znn_context_table_write(&table, out);
 
     uint8_t *const stream_end = coder->stream + znn_wide_room(coder->chunk_max);
-    uint8_t *const escaped_end = coder->escaped + groups * ZNN_GROUP;
-    size_t escapes, size = znn_context_encode_indices(&table, coder->symbols16, rows, held, stream_end, escaped_end, &escapes);
+    uint8_t *const escaped_end = coder->escaped + 64 + groups * ZNN_GROUP; /* 64 before are overwritten */
+    size_t escapes, size = znn_context_encode_indices(
+                        &table, coder->symbols16, rows, groups / ZNN_CONTEXT_LANES * ZNN_CONTEXT_TILE, held, stream_end,
+                        escaped_end, &escapes);
     if ((size_t)(end - out) < escapes + 4 + size)
         return NULL;
     /* The stream gives way, so that the escapes may be coded with its room. */
@@ -444,7 +457,10 @@ static size_t encode_as(znn_chunk_coder *coder, choice c, uint8_t *dst, size_t l
     out[2] = (uint8_t)symbol_bits;
     out[3] = (uint8_t)drop;
     out += HEADER;
-    coding k = {.c = &c, .escaped = coder->escaped};
+    coding k;
+    k.c = &c;
+    k.escaped = coder->escaped;
+    k.patches = (patch_writer){0};
     unsigned common_symbol = c.base + c.common;
     if (c.coder == CODER_NARROW) {
         out += znn_narrow_table_write(&c.table, out);
@@ -458,6 +474,8 @@ static size_t encode_as(znn_chunk_coder *coder, choice c, uint8_t *dst, size_t l
     } else {
         znn_store16(dst + 4, (uint16_t)c.base);
     }
+    if (c.coder == CODER_CONTEXT)
+        contexts_codes(&k, exponent_bits);
     if (c.coder == CODER_CONTEXT)
         common_symbol = (c.common ? c.base + c.common : c.first) << CONTEXT_JOINED;
     /* Cut, the planes to where they stay if they are noise; the last group is

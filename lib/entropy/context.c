@@ -4,15 +4,14 @@
 
 #define LANES ZNN_CONTEXT_LANES
 #define TILE ZNN_CONTEXT_TILE
-#define LOW (1u << 16)  /* states are this or more */
-#define HIGH (1u << 24) /* and less than this */
+#define LOW (1u << 16) /* states are this or more, and of 24 bits */
+#define ESCAPED ZNN_CONTEXT_ESCAPED
 
 /* ---- the model --------------------------------------------------------- */
 
 typedef struct {
     uint32_t average[LANES];
     uint32_t counts[2][ZNN_CONTEXTS][ZNN_CONTEXT_INDICES]; /* two, so that equal neighbours do not wait for each other */
-    uint32_t parts[2][ZNN_CONTEXT_INDICES][ZNN_CONTEXT_PARTS];
 } model;
 
 /* A tile's steps of `count` lanes from `lane` on; codes: each lane's group. */
@@ -26,11 +25,9 @@ static inline __attribute__((always_inline)) void model_lanes(model *m, unsigned
         average[k] = m->average[lane + k];
     for (unsigned step = 0; step < TILE; step++, records += LANES)
         for (unsigned k = 0; k < count; k++) {
-            const uint8_t code = codes[k][positions[step]];
-            const unsigned index = code >> 2, context = znn_context_of(average[k], origin);
-            records[lane + k] = (uint16_t)(context << 8 | index);
+            const unsigned index = codes[k][positions[step]] >> 2, context = znn_context_of(average[k], origin);
+            records[lane + k] = (uint16_t)(context * ZNN_CONTEXT_INDICES + index);
             m->counts[k % 2][context][index]++;
-            m->parts[k % 2][index][code & 3]++;
             average[k] = znn_context_average(average[k], index);
         }
     for (unsigned k = 0; k < count; k++)
@@ -46,12 +43,15 @@ size_t znn_context_model(znn_context_table *t, uint16_t *records, const uint8_t 
         for (unsigned k = 0; k < 4; k++)
             seen[k][codes[i + k]]++;
     uint64_t held = 0, most = 0;
-    uint32_t by_index[ZNN_CONTEXT_INDICES];
+    uint32_t by_index[ZNN_CONTEXT_INDICES], parts[ZNN_CONTEXT_INDICES][ZNN_CONTEXT_PARTS];
     unsigned common = 0, origin = 0;
     for (unsigned i = 0; i < ZNN_CONTEXT_INDICES; i++) {
         by_index[i] = 0;
-        for (unsigned k = 0; k < 16; k++)
-            by_index[i] += seen[k / 4][4 * i + k % 4];
+        for (unsigned k = 0; k < ZNN_CONTEXT_PARTS; k++) {
+            const unsigned code = i << 2 | k;
+            parts[i][k] = seen[0][code] + seen[1][code] + seen[2][code] + seen[3][code];
+            by_index[i] += parts[i][k];
+        }
         if (by_index[i] > by_index[common])
             common = i;
         held += by_index[i];
@@ -98,18 +98,17 @@ size_t znn_context_model(znn_context_table *t, uint16_t *records, const uint8_t 
     for (unsigned c = 0; c < ZNN_CONTEXTS; c++)
         for (unsigned i = 0; i < ZNN_CONTEXT_INDICES; i++)
             m.counts[0][c][i] += m.counts[1][c][i];
-    for (unsigned i = 0; i < ZNN_CONTEXT_INDICES; i++)
-        for (unsigned k = 0; k < ZNN_CONTEXT_PARTS; k++)
-            m.parts[0][i][k] += m.parts[1][i][k];
-    znn_context_table_build(t, m.counts[0], m.parts[0]);
+    znn_context_table_build(t, m.counts[0], parts);
     return tiles * TILE;
 }
 
 /* ---- encoding ---------------------------------------------------------- */
 
-typedef struct {
-    uint8_t start, freq;
-} interval;
+/* A symbol's slots: start, frequency << 8. */
+static inline uint32_t interval(unsigned start, unsigned end)
+{
+    return start | (end - start) << 8;
+}
 
 static void states_begin(uint32_t x[LANES], const uint8_t initial[2 * LANES])
 {
@@ -136,28 +135,32 @@ static void reciprocals_make(uint64_t reciprocals[256])
         reciprocals[f] = ((UINT64_C(1) << 32) + f - 1) / f;
 }
 
-static inline void encode(uint32_t *state, interval s, const uint64_t reciprocals[256], uint8_t **p)
+static inline void encode(uint32_t *state, uint32_t slots, const uint64_t reciprocals[256], uint8_t **p)
 {
+    const uint32_t freq = slots >> 8, start = slots & 255;
     uint32_t x = *state;
-    const uint32_t leaves = x >= (uint32_t)s.freq << 16;
+    const uint32_t leaves = x >= freq << 16;
     (*p)[-1] = (uint8_t)x;
     *p -= leaves;
     x >>= 8 * leaves;
-    const uint32_t q = (uint32_t)(x * reciprocals[s.freq] >> 32);
-    *state = (q << 8) + x - q * s.freq + s.start;
+    const uint32_t q = (uint32_t)(x * reciprocals[freq] >> 32);
+    *state = (q << 8) + x - q * freq + start;
 }
 
-size_t znn_context_encode_indices(const znn_context_table *t, const uint16_t *records, size_t rows,
+size_t znn_context_encode_indices(const znn_context_table *t, const uint16_t *records, size_t rows, size_t whole_rows,
                                   const uint8_t initial[2 * LANES], uint8_t *dst_end, uint8_t *escaped_end,
                                   size_t *escapes)
 {
-    interval of[ZNN_CONTEXTS * 256]; /* by record; frequency 0: escaped */
+    uint32_t of[ZNN_CONTEXTS * ZNN_CONTEXT_INDICES]; /* by record; bit 16 is set for what is escaped */
     for (unsigned c = 0; c < ZNN_CONTEXTS; c++)
         for (unsigned i = 0; i < ZNN_CONTEXT_INDICES; i++) {
             const unsigned s = i - t->low[c];
-            const bool known = i >= t->low[c] && s < ZNN_CONTEXT_ESCAPE;
-            of[c << 8 | i] = known ? (interval){t->start[s][c], (uint8_t)(t->start[s + 1][c] - t->start[s][c])}
-                                   : (interval){0, 0};
+            uint32_t slots = 0;
+            if (i >= t->low[c] && s < ZNN_CONTEXT_ESCAPE)
+                slots = interval(t->start[s][c], t->start[s + 1][c]);
+            if (slots >> 8 == 0)
+                slots = ESCAPED | interval(t->start[ZNN_CONTEXT_ESCAPE][c], 256);
+            of[c * ZNN_CONTEXT_INDICES + i] = slots;
         }
     uint64_t reciprocals[256];
     reciprocals_make(reciprocals);
@@ -166,16 +169,19 @@ size_t znn_context_encode_indices(const znn_context_table *t, const uint16_t *re
     uint8_t *p = dst_end, *escaped = escaped_end;
     for (size_t row = rows; row-- > 0;) {
         const uint16_t *r = records + row * LANES;
+#if ZNN_X86
+        if (row < whole_rows && znn_cpu_isa() == ZNN_ISA_AVX512) {
+            p = znn_context_encode_rows_avx512(of, records, row + 1, x, p, &escaped);
+            break;
+        }
+#endif
         for (unsigned l = LANES; l-- > 0;) {
             if (__builtin_expect(r[l] == ZNN_CONTEXT_NONE, 0))
                 continue;
-            interval s = of[r[l]];
-            if (__builtin_expect(s.freq == 0, 0)) {
-                const uint8_t start = t->start[ZNN_CONTEXT_ESCAPE][r[l] >> 8];
-                s = (interval){start, (uint8_t)(256 - start)};
-                *--escaped = (uint8_t)r[l];
-            }
-            encode(&x[l], s, reciprocals, &p);
+            const uint32_t slots = of[r[l]];
+            if (__builtin_expect(slots & ESCAPED, 0))
+                *--escaped = (uint8_t)(r[l] % ZNN_CONTEXT_INDICES);
+            encode(&x[l], slots & 0xffff, reciprocals, &p);
         }
     }
     *escapes = (size_t)(escaped_end - escaped);
@@ -185,19 +191,28 @@ size_t znn_context_encode_indices(const znn_context_table *t, const uint16_t *re
 size_t znn_context_encode_parts(const znn_context_table *t, const uint8_t *codes, size_t groups,
                                 const uint8_t initial[2 * LANES], uint8_t *dst_end)
 {
-    interval of[256];
+    uint32_t of[256];
     for (unsigned code = 0; code < 256; code++) {
-        const unsigned i = code >> 2, part = code & 3, start = t->part_start[part][i];
-        const unsigned end = part < 3 ? t->part_start[part + 1][i] : 256;
-        of[code] = (interval){(uint8_t)start, (uint8_t)(end - start)};
+        const unsigned i = code >> 2, part = code & 3;
+        of[code] = interval(t->part_start[part][i], part < 3 ? t->part_start[part + 1][i] : 256);
     }
     uint64_t reciprocals[256];
     reciprocals_make(reciprocals);
     uint32_t x[LANES];
     states_begin(x, initial);
     uint8_t *p = dst_end;
-    for (size_t i = groups * 64; i-- > 0;)
+    size_t i = groups * 64;
+#if ZNN_X86
+    const bool wide = znn_cpu_isa() == ZNN_ISA_AVX512;
+#else
+    const bool wide = false;
+#endif
+    for (const size_t stop = wide ? i / LANES * LANES : 0; i-- > stop;)
         encode(&x[i % LANES], of[codes[i]], reciprocals, &p);
+#if ZNN_X86
+    if (wide)
+        p = znn_context_encode_part_rows_avx512(of, codes, groups * 64 / LANES, x, p);
+#endif
     return (size_t)(dst_end - states_write(x, p));
 }
 

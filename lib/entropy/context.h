@@ -77,7 +77,7 @@ size_t znn_context_table_read(znn_context_table *table, const uint8_t *src, size
 
 /* ---- encoding ----- */
 
-/* What a lane's step is coded in: context << 8 | index, or NONE where the lane has
+/* What a lane's step is coded in: 64 * context + index, or NONE where the lane has
  * no group left. A row of 256 for every step. */
 #define ZNN_CONTEXT_NONE 0xffff
 
@@ -88,12 +88,20 @@ size_t znn_context_model(znn_context_table *table, uint16_t *records, const uint
 
 /* Each writes a stream that ends at dst_end, states first, and returns its size; at most
  * a byte for every code, and the states. initial: 16 bits for every lane, which the
- * decoder's last states hold. The escapes' indices end at escaped_end, one byte each. */
+ * decoder's last states hold. whole_rows: of the records, those of all lanes. The escapes' indices end at escaped_end, one byte each. */
 size_t znn_context_encode_indices(const znn_context_table *table, const uint16_t *records, size_t rows,
-                                  const uint8_t initial[2 * ZNN_CONTEXT_LANES], uint8_t *dst_end, uint8_t *escaped_end,
-                                  size_t *escapes);
+                                  size_t whole_rows, const uint8_t initial[2 * ZNN_CONTEXT_LANES], uint8_t *dst_end,
+                                  uint8_t *escaped_end, size_t *escapes);
 size_t znn_context_encode_parts(const znn_context_table *table, const uint8_t *codes, size_t groups,
                                 const uint8_t initial[2 * ZNN_CONTEXT_LANES], uint8_t *dst_end);
+
+/* Rows with AVX-512, backwards: what leaves the states goes before p; returns where it begins. Slots by record
+ * and by code: start, frequency << 8, and ESCAPED. */
+#define ZNN_CONTEXT_ESCAPED 0x10000u
+uint8_t *znn_context_encode_rows_avx512(const uint32_t *slots, const uint16_t *records, size_t rows,
+                                        uint32_t states[ZNN_CONTEXT_LANES], uint8_t *p, uint8_t **escaped);
+uint8_t *znn_context_encode_part_rows_avx512(const uint32_t slots[256], const uint8_t *codes, size_t rows,
+                                             uint32_t states[ZNN_CONTEXT_LANES], uint8_t *p);
 
 /* ---- decoding ----- */
 

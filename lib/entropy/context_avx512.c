@@ -1,5 +1,5 @@
 /*
- * The context coder's decoding with AVX-512 (VBMI, VBMI2): 64 lanes a vector, four vectors a row.
+ * The context coder with AVX-512 (VBMI, VBMI2): 64 lanes a vector, four vectors a row.
  *
  * Of a slot's distances to the 16 starts of its table, modulo 256, the least is
  * the slot's place in its symbol, and the greatest leaves what is to the symbol's end:
@@ -97,6 +97,104 @@ INLINE void move_on(states *x, const place *p, refills *r)
     x->middle = _mm512_mask_mov_epi8(middle, refill, low);
     x->low = _mm512_mask_expand_epi8(low, refill, _mm512_loadu_si512(r->next));
     r->next += _mm_popcnt_u64(refill);
+}
+
+/* ---- encoding ---------------------------------------------------------- */
+
+/* 16 states; the mask of those that a byte leaves. slots: start, frequency << 8. */
+INLINE __mmask16 encode_states(__m512i *state, __m512i slots)
+{
+    __m512i x = *state;
+    const __m512i freq = _mm512_and_si512(_mm512_srli_epi32(slots, 8), _mm512_set1_epi32(0xff));
+    const __mmask16 leaves = _mm512_cmpge_epu32_mask(x, _mm512_slli_epi32(freq, 16));
+    x = _mm512_mask_srli_epi32(x, leaves, x, 8);
+    /* x and freq are exact as floats, and so the rounded quotient is right or one too large. */
+    const __m512 ratio = _mm512_div_ps(_mm512_cvtepi32_ps(x), _mm512_cvtepi32_ps(freq));
+    __m512i q = _mm512_cvttps_epi32(ratio);
+    __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(q, freq));
+    const __mmask16 less = _mm512_cmplt_epi32_mask(rest, _mm512_setzero_si512());
+    q = _mm512_mask_sub_epi32(q, less, q, _mm512_set1_epi32(1));
+    rest = _mm512_mask_add_epi32(rest, less, rest, freq);
+    *state = _mm512_add_epi32(_mm512_slli_epi32(q, 8),
+                              _mm512_add_epi32(rest, _mm512_and_si512(slots, _mm512_set1_epi32(0xff))));
+    return leaves;
+}
+
+/* The bytes of `mask`, in order, before p. 64 are written: those below are overwritten by the next. */
+INLINE uint8_t *leave(uint8_t *p, __m512i bytes, __mmask64 mask)
+{
+    static const uint8_t places[64] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                       16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+                                       32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
+                                       48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const unsigned count = (unsigned)_mm_popcnt_u64(mask);
+    const __m512i turn = _mm512_add_epi8(_mm512_loadu_si512(places), _mm512_set1_epi8((char)count));
+    _mm512_storeu_si512(p - 64, _mm512_permutexvar_epi8(turn, _mm512_maskz_compress_epi8(mask, bytes)));
+    return p - count;
+}
+
+INLINE __m512i bytes_of(const __m512i x[4])
+{
+    __m512i bytes = _mm512_castsi128_si512(_mm512_cvtepi32_epi8(x[0]));
+    bytes = _mm512_inserti32x4(bytes, _mm512_cvtepi32_epi8(x[1]), 1);
+    bytes = _mm512_inserti32x4(bytes, _mm512_cvtepi32_epi8(x[2]), 2);
+    return _mm512_inserti32x4(bytes, _mm512_cvtepi32_epi8(x[3]), 3);
+}
+
+/* 64 states take a symbol each. */
+INLINE uint8_t *encode_vector(uint32_t states[64], const __m512i slots[4], uint8_t *p)
+{
+    __m512i before[4];
+    __mmask64 mask = 0;
+#pragma GCC unroll 4
+    for (unsigned q = 0; q < 4; q++) {
+        __m512i x = before[q] = _mm512_loadu_si512(states + 16 * q);
+        mask |= (__mmask64)encode_states(&x, slots[q]) << 16 * q;
+        _mm512_storeu_si512(states + 16 * q, x);
+    }
+    return leave(p, bytes_of(before), mask);
+}
+
+uint8_t *znn_context_encode_rows_avx512(const uint32_t *slots, const uint16_t *records, size_t rows,
+                                        uint32_t states[ZNN_CONTEXT_LANES], uint8_t *p, uint8_t **escaped)
+{
+    const __m512i low6 = _mm512_set1_epi32(ZNN_CONTEXT_INDICES - 1), is_escaped = _mm512_set1_epi32(ZNN_CONTEXT_ESCAPED);
+    uint8_t *next_escaped = *escaped;
+    for (const uint16_t *r = records + rows * LANES; r != records;)
+        for (unsigned l = LANES; l > 0;) {
+            l -= 64;
+            r -= 64;
+            __m512i found[4], index[4];
+            __mmask64 escapes = 0;
+#pragma GCC unroll 4
+            for (unsigned q = 0; q < 4; q++) {
+                const __m512i record = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(r + 16 * q)));
+                found[q] = _mm512_i32gather_epi32(record, slots, 4);
+                index[q] = _mm512_and_si512(record, low6);
+                escapes |= (__mmask64)_mm512_test_epi32_mask(found[q], is_escaped) << 16 * q;
+            }
+            next_escaped = leave(next_escaped, bytes_of(index), escapes);
+            p = encode_vector(states + l, found, p);
+        }
+    *escaped = next_escaped;
+    return p;
+}
+
+uint8_t *znn_context_encode_part_rows_avx512(const uint32_t slots[256], const uint8_t *codes, size_t rows,
+                                             uint32_t states[ZNN_CONTEXT_LANES], uint8_t *p)
+{
+    for (const uint8_t *c = codes + rows * LANES; c != codes;)
+        for (unsigned l = LANES; l > 0;) {
+            l -= 64;
+            c -= 64;
+            __m512i found[4];
+#pragma GCC unroll 4
+            for (unsigned q = 0; q < 4; q++)
+                found[q] = _mm512_i32gather_epi32(
+                    _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(c + 16 * q))), slots, 4);
+            p = encode_vector(states + l, found, p);
+        }
+    return p;
 }
 
 /* ---- indices ----------------------------------------------------------- */
