@@ -28,11 +28,17 @@ def sparse(values):
     return np.where(np.arange(len(values)) % 3 == 0, values, np.float32(0)).astype("<f4")
 
 
+def many_exponents(count):
+    rng = np.random.default_rng(3)
+    return (rng.integers(60, 180, count) << 7 | rng.integers(0, 128, count)).astype("<u2")
+
+
 N = 20_000
 CASES = {
     "bf16": ("bf16", bf16(weights(N)).tobytes(), {3}),
     "bf16_odd": ("bf16", bf16(weights(N)).tobytes()[:-3] + b"abcde", {3}),
     "bf16_sparse": ("bf16", bf16(sparse(weights(N))).tobytes(), {3}),
+    "bf16_many_exponents": ("bf16", many_exponents(N).tobytes(), {3}),
     "bf16_small": ("bf16", bf16(weights(77)).tobytes(), {0, 3}),
     "f16": ("f16", weights(N).astype("<f2").tobytes(), {3}),
     "f32": ("f32", weights(N).tobytes(), {3}),
@@ -58,10 +64,19 @@ def test_reference_decoder_reads_what_the_library_writes(znn, tmp_path, name, le
     source.write_bytes(content)
     subprocess.run([znn, level, f"--dtype={dtype}", str(source)], check=True)
     frame = (tmp_path / (name + ".znn")).read_bytes()
-    decoded, seen = znn_reference.decode(frame, xxhash.xxh3_64_intdigest)
+    decoded, seen, _ = znn_reference.decode(frame, xxhash.xxh3_64_intdigest)
     assert decoded == content
     assert seen <= methods
     assert bool(seen) == bool(content)
+
+
+@pytest.mark.parametrize("level, name, coder", [("-3", "bf16", 0), ("-9", "bf16_many_exponents", 1), ("-9", "bf16", 2)])
+def test_every_coder_of_floats_is_met(znn, tmp_path, level, name, coder):
+    source = tmp_path / name
+    source.write_bytes(CASES[name][1])
+    subprocess.run([znn, level, "--dtype=bf16", str(source)], check=True)
+    _, _, coders = znn_reference.decode((tmp_path / (name + ".znn")).read_bytes(), xxhash.xxh3_64_intdigest)
+    assert coder in coders
 
 
 def test_reference_decoder_notices_damage(znn, tmp_path):

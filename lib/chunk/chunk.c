@@ -27,8 +27,9 @@ znn_chunk_coder *znn_chunk_coder_new(size_t chunk_max, int for_encoding, const z
     c->chunk_max = chunk_max;
     size_t row = ZNN_NARROW_LANES_MAX + 64;
     c->symbols = znn_alloc(allocator, (for_encoding ? 0 : ZNN_CODES_ROOM) + chunk_max + row);
-    /* Decoding, the context coder's escapes are there, too. */
-    c->planes = znn_alloc(allocator, chunk_max + 8 * ZNN_GROUP * 8 + (for_encoding ? 0 : chunk_max + row));
+    /* Beside planes, the context coder's escapes: of 16-bit elements both planes may have to be decoded. */
+    c->planes = znn_alloc(allocator, chunk_max + chunk_max / 2 / ZNN_CONTEXT_ESCAPES_SHARE + 8 * ZNN_GROUP * 8 +
+                                         ZNN_CONTEXT_ESCAPES_BEYOND);
     bool ok = c->symbols && c->planes;
     if (for_encoding) {
         c->escaped = c->own_escaped = znn_alloc(allocator, chunk_max + row);

@@ -416,7 +416,7 @@ static uint8_t *put_contexts(znn_chunk_coder *coder, uint8_t *payload, const cod
     size_t escapes, size = znn_context_encode_indices(
                         &table, coder->symbols16, rows, groups / ZNN_CONTEXT_LANES * ZNN_CONTEXT_TILE, held, stream_end,
                         escaped_end, &escapes);
-    if ((size_t)(end - out) < escapes + 4 + size)
+    if ((size_t)(end - out) < escapes + 4 + size || escapes > groups * ZNN_GROUP / ZNN_CONTEXT_ESCAPES_SHARE)
         return NULL;
     /* The stream gives way, so that the escapes may be coded with its room. */
     uint8_t *const indices = (uint8_t *)(void *)coder->symbols16, *const coded = indices + size;
@@ -751,7 +751,8 @@ static bool contexts_begin(contexts *c, znn_chunk_coder *coder, const znn_fields
                            unsigned base, size_t groups, size_t escapes, znn_plane_method method, const uint8_t *p,
                            const uint8_t *end, uint8_t *decoded)
 {
-    if (end - p < 2 || groups < ZNN_CONTEXT_GROUPS_MIN || escapes > groups * ZNN_GROUP)
+    if (end - p < 2 || groups < ZNN_CONTEXT_GROUPS_MIN ||
+        escapes > groups * ZNN_GROUP / ZNN_CONTEXT_ESCAPES_SHARE)
         return false;
     const unsigned first = znn_load16(p);
     for (unsigned code = 0; code < 256; code++) {
@@ -768,9 +769,12 @@ static bool contexts_begin(contexts *c, znn_chunk_coder *coder, const znn_fields
         if (!znn_plane_decode(coder, decoded, escapes, p, (size_t)(end - p), method, &escaped, &used))
             return false;
         p += used;
-        if (escaped != decoded) /* so that there are as many to read as codes */
+        if (escaped != decoded) /* so that more can be read */
             memcpy(decoded, escaped, escapes);
     }
+    for (size_t i = 0; i < escapes; i++)
+        if (decoded[i] >= ZNN_CONTEXT_INDICES)
+            return false;
     if (end - p < 4)
         return false;
     const size_t size = znn_load32(p);

@@ -290,11 +290,12 @@ bool znn_context_decode_indices(const znn_context_table *t, uint8_t *codes, size
     uint16_t averages[LANES];
     for (unsigned l = 0; l < LANES; l++)
         averages[l] = (uint16_t)(t->first << 10);
-    const uint8_t *const escaped_begin = escaped;
+    const uint8_t *const escaped_end = escaped + escapes;
     size_t tile = 0;
 #if ZNN_X86
     if (znn_cpu_isa() == ZNN_ISA_AVX512)
-        tile = znn_context_tiles_avx512(t, &s, averages, codes, groups, groups / LANES, positions, &escaped);
+        tile = znn_context_tiles_avx512(t, &s, averages, codes, groups, groups / LANES, positions, &escaped,
+                                        escaped_end);
     if (tile == SIZE_MAX)
         return false;
 #endif
@@ -312,15 +313,18 @@ bool znn_context_decode_indices(const znn_context_table *t, uint8_t *codes, size
                 const unsigned context = znn_context_of(averages[l], t->origin);
                 const uint32_t slot = slots[context][x[l] & 255];
                 unsigned index = t->low[context] + (slot & 255);
-                if ((slot & 255) == ZNN_CONTEXT_ESCAPE)
+                if ((slot & 255) == ZNN_CONTEXT_ESCAPE) {
+                    if (escaped == escaped_end)
+                        return false;
                     index = *escaped++ % ZNN_CONTEXT_INDICES;
+                }
                 if (!decode(&x[l], slot >> 8 & 255, slot >> 16, &s.next, s.end))
                     return false;
                 averages[l] = (uint16_t)znn_context_average(averages[l], index);
                 codes[group * 64 + positions[step]] = (uint8_t)index;
             }
     states_store(&s, x);
-    return stream_end(&s, initial) && (size_t)(escaped - escaped_begin) == escapes;
+    return stream_end(&s, initial) && escaped == escaped_end;
 }
 
 bool znn_context_parts_begin(znn_context_stream *s, const uint8_t *src, size_t size)

@@ -31,7 +31,10 @@
 #define ZNN_CONTEXT_PARTS 4           /* what the two mantissa bits can be */
 #define ZNN_CONTEXT_STATES (3 * ZNN_CONTEXT_LANES) /* bytes: the lowest of every state, the middle ones, the highest */
 #define ZNN_CONTEXT_TABLE_MAX (18 + ZNN_CONTEXTS * 17 + ZNN_CONTEXT_INDICES * 3)
+#define ZNN_CONTEXT_ESCAPES_SHARE 4 /* no more of all codes are escaped than one in so many */
 #define ZNN_CONTEXT_TILE 64 /* steps: a group of every lane */
+/* How far a decoder may read beyond the escapes before it sees that there are none left. */
+#define ZNN_CONTEXT_ESCAPES_BEYOND (ZNN_CONTEXT_TILE * ZNN_CONTEXT_LANES + 64)
 #define ZNN_CONTEXT_RECORDS_ROOM (ZNN_CONTEXT_TILE * ZNN_CONTEXT_LANES) /* beyond one for each code */
 
 /* Arrays by context or by index are a vector register. */
@@ -116,8 +119,8 @@ typedef struct {
 #define ZNN_CONTEXT_ROOM (sizeof(uint32_t) * ZNN_CONTEXTS * 256) /* of znn_context_decode_indices; aligned to 4 */
 
 /* Indices to codes[0, 64 * groups), element i of a group to positions[i], from exactly size
- * bytes. escaped: the escapes' indices, of which one for every code and 64 more must be
- * readable; all are used. False if the stream is invalid. */
+ * bytes. escaped: the escapes' indices, all of which are used; beyond them ESCAPES_BEYOND bytes must be
+ * readable. False if the stream is invalid. */
 bool znn_context_decode_indices(const znn_context_table *table, uint8_t *codes, size_t groups,
                                 const uint8_t positions[64], const uint8_t *src, size_t size, const uint8_t *escaped,
                                 size_t escapes, uint8_t initial[2 * ZNN_CONTEXT_LANES], void *room);
@@ -128,10 +131,10 @@ bool znn_context_parts_end(const znn_context_stream *stream, uint8_t initial[2 *
 
 /* The loops on x86-64 with AVX-512: whole tiles, and whole rows, as long as what they may read is there
  * (64 bytes for every vector of lanes). They return how many, and move on the rest; SIZE_MAX if
- * the stream ended too early. */
+ * the stream or the escapes ended too early. */
 size_t znn_context_tiles_avx512(const znn_context_table *table, znn_context_stream *stream,
                                 uint16_t averages[ZNN_CONTEXT_LANES], uint8_t *codes, size_t groups, size_t tiles,
-                                const uint8_t positions[64], const uint8_t **escaped);
+                                const uint8_t positions[64], const uint8_t **escaped, const uint8_t *escaped_end);
 size_t znn_context_part_rows_avx512(const znn_context_table *table, znn_context_stream *stream, uint8_t *codes,
                                     size_t rows);
 

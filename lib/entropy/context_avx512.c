@@ -7,7 +7,7 @@
  *
  * Safety: states, contexts and indices are only used as indices into registers. What is read from memory
  * are the refills, for which `ensure` has seen to the most that a tile or a row may take and a
- * vector more, and the escapes, of which there is one for every code.
+ * vector more, and the escapes, of which a tile takes one for every code at most, and begins with some left.
  */
 #include <immintrin.h>
 
@@ -326,7 +326,7 @@ INLINE void groups_put(const uint8_t *steps, uint8_t *codes, size_t groups, unsi
 
 size_t znn_context_tiles_avx512(const znn_context_table *t, znn_context_stream *stream,
                                 uint16_t average[ZNN_CONTEXT_LANES], uint8_t *codes, size_t groups, size_t tiles,
-                                const uint8_t positions[64], const uint8_t **escaped)
+                                const uint8_t positions[64], const uint8_t **escaped, const uint8_t *escaped_end)
 {
     refills r;
     r.next = stream->next;
@@ -342,7 +342,7 @@ size_t znn_context_tiles_avx512(const znn_context_table *t, znn_context_stream *
     const __m512i elements = _mm512_load_si512(element);
     const uint8_t *next_escaped = *escaped;
     size_t tile = 0;
-    for (; tile < tiles && ensure(&r, TAKES_MOST); tile++) {
+    for (; tile < tiles && next_escaped <= escaped_end && ensure(&r, TAKES_MOST); tile++) {
         for (uint8_t *row = steps; row < steps + TILE * LANES; row += LANES) {
             step(t, &x0, &x1, &a0, &a1, &r, &next_escaped, row);
             step(t, &x2, &x3, &a2, &a3, &r, &next_escaped, row + 128);
@@ -350,7 +350,7 @@ size_t znn_context_tiles_avx512(const znn_context_table *t, znn_context_stream *
         for (unsigned lane = 0; lane < LANES; lane += 64)
             groups_put(steps + lane, codes, groups, lane, tile, elements);
     }
-    if (r.next > r.end)
+    if (r.next > r.end || next_escaped > escaped_end)
         return SIZE_MAX;
     stream->next = stream->end - (r.end - r.next);
     *escaped = next_escaped;

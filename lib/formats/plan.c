@@ -48,16 +48,19 @@ size_t znn_plan_wants(const znn_plan *plan)
 
 /* At the usual levels chunks have 128 Ki elements, or what 256 KiB or 512 KiB hold:
  * statistics drift from tensor to tensor (FP8 gains 0.4 points by chunks half as
- * long), and what each chunk costs in itself weighs more where less is saved. */
+ * long), and what each chunk costs in itself weighs more where less is saved. The
+ * highest levels follow the drift by contexts. */
 static size_t largest_piece(const znn_plan *plan, znn_dtype dtype)
 {
-    const size_t usual = (size_t)512 << 10; /* more is the highest levels' */
+    const size_t usual = (size_t)512 << 10;
+    if (plan->chunk_max > usual)
+        return plan->chunk_max;
     switch (dtype) {
     case ZNN_F8_E4M3:
     case ZNN_F8_E5M2: return ZNN_MIN(plan->chunk_max, usual / 4);
     case ZNN_F16:
     case ZNN_BF16: return plan->chunk_max;
-    default: return plan->chunk_max > usual ? plan->chunk_max : ZNN_MIN(plan->chunk_max, usual / 2);
+    default: return ZNN_MIN(plan->chunk_max, usual / 2);
     }
 }
 

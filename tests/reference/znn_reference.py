@@ -105,6 +105,99 @@ def wide(data, count):
     return out
 
 
+def distribution(frequencies):
+    """256 slots: symbol, frequency, offset; the last symbol has what the others leave."""
+    need(frequencies[0] > 0 and sum(frequencies) < 256, "context: frequencies")
+    frequencies = [*frequencies, 256 - sum(frequencies)]
+    return [(symbol, frequency, k) for symbol, frequency in enumerate(frequencies) for k in range(frequency)]
+
+
+def context_tables(data, at):
+    """The first table's fields, contexts (lowest index, slots; the last symbol is the escape), indices (slots), the end."""
+    origin, average, contexts, indices = struct.unpack_from("<BBQQ", data, at)
+    need(average < 64, "context: average")
+    at += 18
+    by_context, by_index = {}, {}
+    for c in range(64):
+        by_context[c] = 0, 1, distribution([128])
+        if contexts >> c & 1:
+            low, n = data[at], data[at + 1]
+            frequencies = data[at + 2 : at + 2 + n]
+            need(1 <= n <= 11 and low + n <= 64 and frequencies[-1] > 0, "context: table")
+            by_context[c] = low, n, distribution(frequencies)
+            at += 2 + n
+    for i in range(64):
+        by_index[i] = distribution(data[at : at + 3] if indices >> i & 1 else [64, 64, 64])
+        at += 3 * (indices >> i & 1)
+    return origin, average, by_context, by_index, at
+
+
+class Lanes:
+    """The states of a stream of the context coder."""
+
+    def __init__(self, data):
+        self.states = [data[l] | data[256 + l] << 8 | data[512 + l] << 16 for l in range(256)]
+        self.data, self.at = data, 768
+
+    def decode(self, lane, slots):
+        x = self.states[lane]
+        symbol, frequency, offset = slots[x & 255]
+        x = frequency * (x >> 8) + offset
+        if x < 65536:
+            x = x << 8 | self.data[self.at]
+            self.at += 1
+        self.states[lane] = x
+        return symbol
+
+    def end(self):
+        need(self.at == len(self.data) and all(x >> 16 == 1 for x in self.states), "context: stream's end")
+        return b"".join(struct.pack("<H", x & 65535) for x in self.states)
+
+
+def contexts(data, at, stop, escapes, form, groups, base, exponent_bits, element):
+    """The symbols, in the order of positions, and the 1024 bytes that the last states hold."""
+    need(groups >= 256 and exponent_bits >= 1, "context: size")
+    first = struct.unpack_from("<H", data, at)[0]
+    need(first < 1 << exponent_bits, "context: exponent")
+    origin, average, by_context, by_index, at = context_tables(data, at + 2)
+    escaped = b""
+    if escapes:
+        escaped, at = plane(data, at, escapes, form)
+        need(max(escaped) < 64, "context: escapes")
+    size = struct.unpack_from("<I", data, at)[0]
+    at += 4
+    need(at + size <= stop, "context: size")
+    one, two = Lanes(data[at : at + size]), Lanes(data[at + size : stop])
+
+    indices, averages, next_escape = bytearray(64 * groups), [1024 * average] * 256, iter(escaped)
+    begins = [groups * l // 256 for l in range(257)]
+    position = {element_at(p, element): p for p in range(64)}
+    for step in range(64 * -(-groups // 256)):
+        for l in range(256):
+            group = begins[l] + step // 64
+            if group >= begins[l + 1]:
+                continue
+            a = averages[l]
+            low, n, slots = by_context[min(max(a // 512 - origin, 0), 63)]
+            symbol = one.decode(l, slots)
+            index = next(next_escape) if symbol == n else low + symbol
+            averages[l] = a - a // 16 + 64 * index
+            indices[64 * group + position[step % 64]] = index
+    need(next(next_escape, None) is None, "context: escapes left over")
+
+    symbols = []
+    for p, index in enumerate(indices):
+        exponent = (base + index) % (1 << exponent_bits) if index else first
+        symbols.append(exponent << 2 | two.decode(p % 256, by_index[index]))
+    return symbols, one.end() + two.end()
+
+
+def element_at(position, element):
+    """The element of a group that stands at a position of it."""
+    run, (j, i) = 16 // element, divmod(position, 16)
+    return 64 // element * (i // run) + run * j + i % run
+
+
 def plane(data, at, size, form):
     """A plane's bytes, and where the next one begins."""
     if form == 0:
@@ -131,8 +224,8 @@ def method_groups(data, size, element):
 
 def method_float(data, size, element):
     coder, lanes_log, s, drop, base, forms, patch_size, escapes = struct.unpack_from("<BBBBHHII", data)
-    need(coder < 2 and 1 <= s <= 15, "float: header")
-    need((6 <= lanes_log <= 8 and base == 0) if coder == 0 else (lanes_log == 0 and escapes == 0), "float: header")
+    need(coder < 3 and 1 <= s <= 15, "float: header")
+    need([6 <= lanes_log <= 8 and base == 0, lanes_log == 0 and escapes == 0, lanes_log < 4][coder], "float: header")
     count, tail = divmod(size, element)
     groups = -(-count // 64)
     width = 8 * element - drop
@@ -146,7 +239,7 @@ def method_float(data, size, element):
     sizes = {p: 64 * groups for p in range(byte_planes)} | {7: 8 * top_bits * groups}
     raw = [p for p in sizes if forms >> 2 * p & 3 == 0]
     lanes = 1 << lanes_log
-    held = min(15 * lanes // 8, sizes[raw[-1]]) if coder == 0 and raw else 0
+    held = min([15 * lanes // 8, 0, 1024][coder], sizes[raw[-1]]) if raw else 0
     planes = {}
     for p, plane_size in sizes.items():
         planes[p], at = plane(data, at, plane_size - (held if raw and p == raw[-1] else 0), forms >> 2 * p & 3)
@@ -161,12 +254,16 @@ def method_float(data, size, element):
         at += packed
         indices, states = narrow(data[at:stop], slots, [tail_indices[i] for i in places], lanes, 64 * groups)
         symbols = [known[index] for index in indices]
-        bits = sum((x & 0x7FFF) << 15 * l for l, x in enumerate(states))
-        need(all(x >> 15 for x in states) and bits >> 8 * held == 0, "narrow: last states")
-        if raw:
-            planes[raw[-1]] = bytes(planes[raw[-1]]) + bits.to_bytes(15 * lanes // 8, "little")[:held]
+        bits = sum((x & 0x7FFF) << 15 * l for l, x in enumerate(states)).to_bytes(15 * lanes // 8, "little")
+        need(all(x >> 15 for x in states), "narrow: last states")
+    elif coder == 2:
+        symbols, bits = contexts(data, at, stop, escapes, lanes_log, groups, base, s - 2, element)
     else:
+        bits = b""
         symbols = [(byte + base) % (1 << s) for byte in wide(data[at:stop], 64 * groups)]
+    need(not any(bits[held:]), "last states")
+    if raw:
+        planes[raw[-1]] = bytes(planes[raw[-1]]) + bits[:held]
     top = unpack(planes.pop(7), top_bits, 64 * groups)
 
     position = 0
@@ -178,14 +275,11 @@ def method_float(data, size, element):
         position += 1
 
     out = bytearray(64 * groups * element)
-    run = 16 // element
     for position in range(64 * groups):
         v = sum(values[position] << 8 * p for p, values in planes.items())
         v |= (top[position] & (1 << top_bits - 1) - 1) << 8 * byte_planes
         v |= symbols[position] << mantissa | top[position] >> top_bits - 1 << width - 1
-        group, j = divmod(position, 64)
-        j, i = divmod(j, 16)
-        index = 64 * group + 64 // element * (i // run) + run * j + i % run
+        index = position // 64 * 64 + element_at(position % 64, element)
         out[index * element : (index + 1) * element] = (v << drop).to_bytes(element, "little")
     return out[: count * element] + data[stop:]
 
@@ -204,8 +298,8 @@ def content(method, data, size, element):
 
 
 def decode(data, xxh3=None):
-    """The content of the frames in `data`, and the methods seen. xxh3: bytes to the 64-bit hash, to check checksums."""
-    out, methods, at = bytearray(), set(), 0
+    """The content of the frames in `data`, the methods and the coders of floats seen. xxh3: bytes to the 64-bit hash, to check checksums."""
+    out, methods, coders, at = bytearray(), set(), set(), 0
     while at < len(data):
         begin = at
         need(data[at : at + 4] == b"\x89ZNN", "magic")
@@ -231,6 +325,8 @@ def decode(data, xxh3=None):
             need(not xxh3 or checksum == (xxh3(piece) if flags & 2 else 0), "chunk checksum")
             frame += piece
             methods.add(method)
+            if method == 3:
+                coders.add(payload[0])
             headers += data[at : at + 20]
             table += struct.pack("<II", content_size, stored + 20)
             at += 20 + stored
@@ -245,4 +341,4 @@ def decode(data, xxh3=None):
             need(xxh3(data[end : at + 40]) & 0xFFFFFFFF == check, "table checksum")
         at += 48
         out += frame
-    return bytes(out), methods
+    return bytes(out), methods, coders
