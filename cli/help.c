@@ -59,7 +59,7 @@ void help_print(void)
           "      --format F     zipnn: write what the Python package zipnn reads (default znn)\n"
           "      --base FILE    what a delta of zipnn's was made against\n"
           "  -i N               -b: measure for at least N seconds (default 2)\n"
-          "      --bench-size N -b: repeat small files to N MB (default 64)\n"
+          "      --bench-size N -b: repeat small files to N MB (default 256)\n"
           "\n"
           "What to say:\n"
           "  -q, --quiet        no notes (-qq: no errors either)\n"

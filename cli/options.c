@@ -292,7 +292,7 @@ static bool check(cli_options *o)
 
 bool options_parse(cli_options *o, int argc, char **argv)
 {
-    *o = (cli_options){.mode = MODE_COMPRESS, .bench_seconds = 2, .bench_bytes = 64 * 1000000};
+    *o = (cli_options){.mode = MODE_COMPRESS, .bench_seconds = 2, .bench_bytes = 256 * 1000000};
     znn_options_init(&o->codec);
     o->files = allocate((size_t)(argc > 0 ? argc : 1) * sizeof *o->files);
     arguments a = {argc, argv, 1};
