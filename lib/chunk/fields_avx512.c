@@ -82,23 +82,38 @@ void znn_fields_join_bytes_avx512(const znn_fields *f, uint8_t *dst, size_t grou
 
 typedef struct {
     __m512i first, second, first_mask, second_mask; /* the symbol's bits in its bytes, by index and at all */
-    __m512i codes, common, top_mask, sign_mask;
-    __m512i close; /* packed bits of 8 values from 8 bytes to top_bits bytes */
-    __m512i weights8, weights16;
-    __m128i weight32, drop, index_shift;
+    __m512i codes, common, index_mask, top_mask, sign_mask;
+    __m512i x_window, y_window, y_mask; /* the index's bits in x and in y, and which of them come from y */
+    __m512i sign_window;                /* the sign to the top's highest bit */
+    __m512i low_bytes, high_bytes;      /* of 64 words, in lane order */
+    __m512i low_words, high_words;      /* of 32 doublewords */
+    __m512i low_halves, high_halves;    /* of 16 quadwords */
+    __m512i close;                      /* packed bits of 8 values from 8 bytes to top_bits bytes */
+    __m512i weights8, weights16, four;  /* two and four values together; where four are in 64 bits */
+    __m128i gap, drop;
     unsigned top_bits;
 } splitter;
 
 ZNN_INLINE splitter splitter_load(const znn_fields *f, const znn_split_codes *c)
 {
-    _Alignas(64) uint8_t first[64], second[64], close[64];
-    const unsigned bits = f->top_bits;
+    _Alignas(64) uint8_t first[64], second[64], close[64], x_window[64], y_window[64], sign[64], bytes[2][64];
+    uint16_t words[2][32];
+    uint32_t halves[2][16];
+    const unsigned bits = f->top_bits, sign_bit = (f->bits - 1) % 8;
     const unsigned mask = ((1u << f->symbol_bits) - 1) << (bits - 1);
     for (unsigned i = 0; i < 64; i++) {
-        const unsigned symbol = (unsigned)c->symbols->of[i] << (bits - 1);
+        const unsigned symbol = (unsigned)c->symbols->of[i] << (bits - 1), at = 8 * (i % 8);
         first[i] = (uint8_t)symbol;
         second[i] = (uint8_t)(symbol >> 8);
         close[i] = (uint8_t)(i / bits % 8 * 8 + i % bits);
+        x_window[i] = (uint8_t)(at + bits - 1);
+        y_window[i] = (uint8_t)((at + bits - 1 - 8) & 63);
+        sign[i] = (uint8_t)((at + sign_bit - (bits - 1)) & 63);
+        for (unsigned k = 0; k < 2; k++) {
+            bytes[k][i] = (uint8_t)(2 * znn_element_at(f, i) + k);
+            words[k][i % 32] = (uint16_t)(2 * (i % 32) + k);
+            halves[k][i % 16] = 2 * (i % 16) + k;
+        }
     }
     return (splitter){.first = _mm512_load_si512(first),
                       .second = _mm512_load_si512(second),
@@ -106,60 +121,56 @@ ZNN_INLINE splitter splitter_load(const znn_fields *f, const znn_split_codes *c)
                       .second_mask = _mm512_set1_epi8((char)(mask >> 8)),
                       .codes = _mm512_loadu_si512(c->codes),
                       .common = _mm512_set1_epi8((char)c->common),
+                      .index_mask = _mm512_set1_epi8((char)((1u << ZNN_MIN(f->symbol_bits, 6)) - 1)),
                       .top_mask = _mm512_set1_epi8((char)((1u << (bits - 1)) - 1)),
                       .sign_mask = _mm512_set1_epi8((char)(1u << (bits - 1))),
+                      .x_window = _mm512_load_si512(x_window),
+                      .y_window = _mm512_load_si512(y_window),
+                      .y_mask = _mm512_set1_epi8((char)(0xff << (8 - (bits - 1)))),
+                      .sign_window = _mm512_load_si512(sign),
+                      .low_bytes = _mm512_load_si512(bytes[0]),
+                      .high_bytes = _mm512_load_si512(bytes[1]),
+                      .low_words = _mm512_loadu_si512(words[0]),
+                      .high_words = _mm512_loadu_si512(words[1]),
+                      .low_halves = _mm512_loadu_si512(halves[0]),
+                      .high_halves = _mm512_loadu_si512(halves[1]),
                       .close = _mm512_load_si512(close),
                       /* the second factor of maddubs is signed, so the values are given there */
                       .weights8 = _mm512_set1_epi16((short)(1 | 1u << bits << 8)),
                       .weights16 = _mm512_set1_epi32((int)(1 | 1u << 2 * bits << 16)),
-                      .weight32 = _mm_cvtsi32_si128(4 * (int)bits),
+                      .four = _mm512_set1_epi64((long long)((UINT64_C(1) << 4 * bits) - 1)),
+                      .gap = _mm_cvtsi32_si128(32 - 4 * (int)bits),
                       .drop = _mm_cvtsi32_si128((int)f->drop % 8),
-                      .index_shift = _mm_cvtsi32_si128((int)bits - 1),
                       .top_bits = bits};
 }
 
-/* Elements to bytes: the inverse of the interleaves. */
+/* Elements to bytes, each in lane order: the elements' halves, the halves of these, and so on. */
 ZNN_INLINE void to_bytes(const splitter *s, const znn_layout l, const uint8_t *src, __m512i b[8])
 {
-    __m512i v[8];
+    __m512i d[8], w[8]; /* doublewords and words, those of the whole group one after another; their highest last */
     for (unsigned q = 0; q < l.size; q++) {
-        v[q] = _mm512_loadu_si512(src + 64 * q);
+        b[q] = _mm512_loadu_si512(src + 64 * q);
         if (l.shifted)
-            v[q] = l.size == 2 ? _mm512_srl_epi16(v[q], s->drop) : _mm512_srl_epi32(v[q], s->drop);
+            b[q] = l.size == 2 ? _mm512_srl_epi16(b[q], s->drop) : _mm512_srl_epi32(b[q], s->drop);
     }
-    const __m512i byte = _mm512_set1_epi16(0x00ff);
-    if (l.size == 1) {
-        b[0] = v[0];
-    } else if (l.size == 2) {
-        b[0] = _mm512_packus_epi16(_mm512_and_si512(v[0], byte), _mm512_and_si512(v[1], byte));
-        b[1] = _mm512_packus_epi16(_mm512_srli_epi16(v[0], 8), _mm512_srli_epi16(v[1], 8));
-    } else {
-        /* words first: 16-bit halves of the doublewords, then as above */
-        const __m512i word = _mm512_set1_epi32(0xffff);
-        __m512i d[8]; /* doublewords: low ones, high ones */
-        const unsigned parts = l.size / 4;
-        if (l.size == 8)
-            for (unsigned q = 0; q < 4; q++) {
-                d[q] = _mm512_castps_si512(
-                    _mm512_shuffle_ps(_mm512_castsi512_ps(v[2 * q]), _mm512_castsi512_ps(v[2 * q + 1]), 0x88));
-                d[4 + q] = _mm512_castps_si512(
-                    _mm512_shuffle_ps(_mm512_castsi512_ps(v[2 * q]), _mm512_castsi512_ps(v[2 * q + 1]), 0xdd));
-            }
-        else
-            for (unsigned q = 0; q < 4; q++)
-                d[q] = v[q];
-        for (unsigned p = 0; p < parts; p++) {
-            const __m512i *x = d + 4 * p;
-            __m512i low[2], high[2];
-            for (unsigned h = 0; h < 2; h++) {
-                low[h] = _mm512_packus_epi32(_mm512_and_si512(x[2 * h], word), _mm512_and_si512(x[2 * h + 1], word));
-                high[h] = _mm512_packus_epi32(_mm512_srli_epi32(x[2 * h], 16), _mm512_srli_epi32(x[2 * h + 1], 16));
-            }
-            b[4 * p] = _mm512_packus_epi16(_mm512_and_si512(low[0], byte), _mm512_and_si512(low[1], byte));
-            b[4 * p + 1] = _mm512_packus_epi16(_mm512_srli_epi16(low[0], 8), _mm512_srli_epi16(low[1], 8));
-            b[4 * p + 2] = _mm512_packus_epi16(_mm512_and_si512(high[0], byte), _mm512_and_si512(high[1], byte));
-            b[4 * p + 3] = _mm512_packus_epi16(_mm512_srli_epi16(high[0], 8), _mm512_srli_epi16(high[1], 8));
+    if (l.size == 1)
+        return;
+    for (unsigned q = 0; q < l.size; q++)
+        d[q] = b[q];
+    for (unsigned q = 0; q < 4 && l.size == 8; q++) {
+        d[q] = _mm512_permutex2var_epi32(b[2 * q], s->low_halves, b[2 * q + 1]);
+        d[4 + q] = _mm512_permutex2var_epi32(b[2 * q], s->high_halves, b[2 * q + 1]);
+    }
+    for (unsigned q = 0; q < l.size; q++)
+        w[q] = d[q];
+    for (unsigned q = 0; q < l.size && l.size >= 4; q += 4)
+        for (unsigned half = 0; half < 2; half++) {
+            w[q + half] = _mm512_permutex2var_epi16(d[q + 2 * half], s->low_words, d[q + 2 * half + 1]);
+            w[q + 2 + half] = _mm512_permutex2var_epi16(d[q + 2 * half], s->high_words, d[q + 2 * half + 1]);
         }
+    for (unsigned q = 0; q < l.size; q += 2) {
+        b[q] = _mm512_permutex2var_epi8(w[q], s->low_bytes, w[q + 1]);
+        b[q + 1] = _mm512_permutex2var_epi8(w[q], s->high_bytes, w[q + 1]);
     }
 }
 
@@ -168,27 +179,18 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const uint8_t *sr
 {
     const splitter s = splitter_load(f, c);
     const unsigned zeros = l.size - l.bytes - 1 - l.two;
-    const __m512i low_bits = _mm512_set1_epi8((char)((1u << ZNN_MIN(f->symbol_bits, 6)) - 1)),
-                  byte = _mm512_set1_epi16(0x00ff);
-    const __m128i up = _mm_cvtsi32_si128(8 - (int)(s.top_bits - 1));
-    uint8_t *top = planes[ZNN_TOP_PLANE];
-    const unsigned sign_bit = (f->bits - 1) % 8;
-    for (size_t g = 0; g < groups; g++, src += 64 * l.size, top += 8 * s.top_bits) {
+    uint8_t *top = planes[ZNN_TOP_PLANE], *out = c->out, *escaped = c->escaped;
+    for (size_t g = 0; g < groups; g++, src += 64 * l.size, top += 8 * s.top_bits, out += 64) {
         __m512i b[8];
         to_bytes(&s, l, src, b);
         for (unsigned p = 0; p < l.bytes; p++)
             _mm512_storeu_si512(planes[p] + 64 * g, b[zeros + p]);
         const __m512i x = b[zeros + l.bytes], y = l.two ? b[l.size - 1] : _mm512_setzero_si512();
-        /* the index: 6 bits from bit top_bits - 1 of x on, and of y above it */
-        __m512i index = _mm512_and_si512(_mm512_srl_epi16(x, s.index_shift), _mm512_srl_epi16(byte, s.index_shift));
-        __m512i odd = _mm512_srl_epi16(_mm512_andnot_si512(byte, x), s.index_shift);
-        index = _mm512_ternarylogic_epi32(byte, index, odd, 0xca);
-        if (l.two) {
-            __m512i even_y = _mm512_sll_epi16(_mm512_and_si512(y, byte), up);
-            __m512i odd_y = _mm512_sll_epi16(_mm512_andnot_si512(byte, y), up);
-            index = _mm512_or_si512(index, _mm512_ternarylogic_epi32(byte, even_y, odd_y, 0xca));
-        }
-        index = _mm512_and_si512(index, low_bits);
+        /* the index: 6 bits from bit top_bits - 1 of x on, and of y above it. 0xca: mask ? first : second */
+        __m512i index = _mm512_multishift_epi64_epi8(s.x_window, x);
+        if (l.two)
+            index = _mm512_ternarylogic_epi32(s.y_mask, _mm512_multishift_epi64_epi8(s.y_window, y), index, 0xca);
+        index = _mm512_and_si512(index, s.index_mask);
         /* is it the symbol that the index stands for? */
         __mmask64 missing =
             _mm512_cmpneq_epi8_mask(_mm512_and_si512(x, s.first_mask), _mm512_permutexvar_epi8(index, s.first));
@@ -207,24 +209,28 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const uint8_t *sr
             }
             code = _mm512_mask_mov_epi8(code, missing, s.common);
         }
-        _mm512_storeu_si512(c->out, code);
-        c->out += 64;
+        _mm512_storeu_si512(out, code);
         const __mmask64 escape = _mm512_movepi8_mask(code);
-        _mm512_storeu_si512(c->escaped, _mm512_maskz_compress_epi8(escape, index));
-        c->escaped += _mm_popcnt_u64(escape);
-        /* the top: mantissa bits, and the sign above them */
-        const __mmask64 sign = _mm512_test_epi8_mask(l.two ? y : x, _mm512_set1_epi8((char)(1u << sign_bit)));
-        __m512i t = _mm512_and_si512(x, s.top_mask);
-        t = _mm512_or_si512(t, _mm512_maskz_mov_epi8(sign, s.sign_mask));
+        const unsigned escapes = (unsigned)_mm_popcnt_u64(escape);
+        const __m512i their = _mm512_maskz_compress_epi8(escape, index);
+        /* there are few, and a short store seldom crosses a line */
+        _mm_storeu_si128((__m128i *)(void *)escaped, _mm512_castsi512_si128(their));
+        if (__builtin_expect(escapes > 16, 0))
+            _mm512_storeu_si512(escaped, their);
+        escaped += escapes;
+        /* the top: mantissa bits, and the sign above them. 0xea: first and second, or third */
+        __m512i sign = _mm512_and_si512(_mm512_multishift_epi64_epi8(s.sign_window, l.two ? y : x), s.sign_mask);
+        __m512i t = _mm512_ternarylogic_epi32(x, s.top_mask, sign, 0xea);
         if (s.top_bits < 8) {
             __m512i pairs = _mm512_maddubs_epi16(s.weights8, t);
             __m512i fours = _mm512_madd_epi16(pairs, s.weights16);
-            __m512i eights = _mm512_or_si512(_mm512_and_si512(fours, _mm512_set1_epi64(0xffffffff)),
-                                             _mm512_sll_epi64(_mm512_srli_epi64(fours, 32), s.weight32));
+            __m512i eights = _mm512_ternarylogic_epi32(s.four, fours, _mm512_srl_epi64(fours, s.gap), 0xca);
             t = _mm512_permutexvar_epi8(s.close, eights);
         }
         _mm512_storeu_si512(top, t);
     }
+    c->out = out;
+    c->escaped = escaped;
 }
 
 void znn_fields_split_avx512(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,

@@ -57,23 +57,30 @@ typedef struct {
 
 /* ---- choosing ---------------------------------------------------------- */
 
-/* All bits that are set in any element, below the element's size. */
-static uint64_t bits_of_all(const uint8_t *src, size_t elements, unsigned size)
+/* How many low bits are zero in every element. Mostly none, which the first block shows. */
+static unsigned zero_bits(const uint8_t *src, size_t elements, unsigned size)
 {
     const size_t n = elements * size;
-    uint64_t any[8] = {0}; /* several, so that a compiler may use vectors */
-    size_t i = 0;
-    for (; n - i >= 64; i += 64)
-        for (unsigned k = 0; k < 8; k++)
-            any[k] |= znn_load64(src + i + 8 * k);
-    uint8_t rest[64] = {0};
-    memcpy(rest, src + i, n - i);
     uint64_t all = 0;
-    for (unsigned k = 0; k < 8; k++)
-        all |= any[k] | znn_load64(rest + 8 * k);
-    for (unsigned width = 32; width >= 8 * size; width /= 2)
-        all |= all >> width;
-    return size == 8 ? all : all & ((UINT64_C(1) << 8 * size) - 1);
+    for (size_t i = 0; i < n && !(all & 1);) {
+        uint64_t any[8] = {0}; /* several, so that a compiler may use vectors */
+        for (const size_t end = ZNN_MIN(n - n % 64, i + 4096); i < end; i += 64)
+            for (unsigned k = 0; k < 8; k++)
+                any[k] |= znn_load64(src + i + 8 * k);
+        if (n - i < 64) {
+            uint8_t rest[64] = {0};
+            memcpy(rest, src + i, n - i);
+            for (unsigned k = 0; k < 8; k++)
+                any[k] |= znn_load64(rest + 8 * k);
+            i = n;
+        }
+        for (unsigned k = 0; k < 8; k++)
+            all |= any[k];
+        for (unsigned width = 32; width >= 8 * size; width /= 2)
+            all |= all >> width;
+    }
+    all &= ~UINT64_C(0) >> (64 - 8 * size);
+    return all ? (unsigned)__builtin_ctzll(all) : 0;
 }
 
 static inline __attribute__((always_inline)) uint32_t symbol_of(const uint8_t *p, const unsigned size, unsigned shift,
@@ -321,9 +328,10 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
                                  .out = out,
                                  .escaped = k->escaped,
                                  .missing = (uint64_t *)(void *)coder->symbols16};
-        /* In parts, so that the list of the missing has room. */
+        /* In parts, so that the list of the missing has room: it is as large as chunk_max 16-bit symbols. */
+        const size_t most = coder->chunk_max * sizeof *coder->symbols16 / sizeof *codes.missing / ZNN_GROUP;
         for (size_t g = 0; g < groups;) {
-            const size_t part = ZNN_MIN(groups - g, BLOCK_GROUPS);
+            const size_t part = ZNN_MIN(groups - g, most);
             codes.missing_count = 0;
             paths->split(f, src, part, &codes, at);
             for (size_t i = 0; i < codes.missing_count; i++)
@@ -601,9 +609,7 @@ size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, cons
     unsigned most = level >= 7 ? JOINED_MAX : level < 3 ? 0 : exponent_bits <= 5 ? 2 : 1; /* joined bits */
     most = ZNN_MIN(most, mantissa_bits);
     const size_t counted = count_elements(counts, exponent_bits + most, src, elements, element_size, level);
-    const uint64_t any = bits_of_all(src, elements, element_size);
-    unsigned drop = any ? (unsigned)__builtin_ctzll(any) : 0;
-    drop = ZNN_MIN(drop, mantissa_bits - most);
+    const unsigned drop = ZNN_MIN(zero_bits(src, elements, element_size), mantissa_bits - most);
     choice c, contexts;
     if (!choose(&c, counts, exponent_bits, most, mantissa_bits - drop, counted, level, folded))
         return 0;
