@@ -100,6 +100,9 @@ typedef struct {
     uint8_t *escaped;     /* the indices of the escapes, in lane order; likewise */
     uint64_t *missing;    /* position << 16 | symbol of those without an index */
     size_t missing_count;
+    /* For the context coder instead of symbols, codes and escaped: a code is an index and, below it, two bits of the
+     * mantissa. Index 0 is the exponent `first`, any other i is base + i. */
+    unsigned base, first;
 } znn_split_codes;
 
 /* znn_fields_split with symbols made codes; moves on out and escaped. */
@@ -107,5 +110,8 @@ void znn_fields_split_avx2(const znn_fields *f, const uint8_t *src, size_t group
                            uint8_t *const planes[ZNN_PLANES_MAX]);
 void znn_fields_split_avx512(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,
                              uint8_t *const planes[ZNN_PLANES_MAX]);
+/* For the context coder: exponents of at most 8 bits, and tops of at most 7. */
+void znn_fields_split_contexts_avx512(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,
+                                      uint8_t *const planes[ZNN_PLANES_MAX]);
 
 #endif

@@ -80,7 +80,10 @@ void znn_fields_join_bytes_avx512(const znn_fields *f, uint8_t *dst, size_t grou
 
 /* ---- the other way ---- */
 
+#define CONTEXT_PARTS 2 /* mantissa bits in a code of the context coder */
+
 typedef struct {
+    __m512i base, first_exponent, part_window; /* for the context coder */
     __m512i first, second, first_mask, second_mask; /* the symbol's bits in its bytes, by index and at all */
     __m512i codes, common, index_mask, top_mask, sign_mask;
     __m512i x_window, y_window, y_mask; /* the index's bits in x and in y, and which of them come from y */
@@ -94,20 +97,24 @@ typedef struct {
     unsigned top_bits;
 } splitter;
 
-ZNN_INLINE splitter splitter_load(const znn_fields *f, const znn_split_codes *c)
+ZNN_INLINE splitter splitter_load(const znn_fields *f, const bool contexts, const znn_split_codes *c)
 {
-    _Alignas(64) uint8_t first[64], second[64], close[64], x_window[64], y_window[64], sign[64], bytes[2][64];
+    _Alignas(64) uint8_t part[64], first[64], second[64], close[64], x_window[64], y_window[64], sign[64], bytes[2][64];
     uint16_t words[2][32];
     uint32_t halves[2][16];
     const unsigned bits = f->top_bits, sign_bit = (f->bits - 1) % 8;
     const unsigned mask = ((1u << f->symbol_bits) - 1) << (bits - 1);
+    /* where what makes an index begins in x, or in y from bit 8 on; its bits */
+    const unsigned begin = bits - 1 + (contexts ? CONTEXT_PARTS : 0);
+    const unsigned index_bits = contexts ? f->symbol_bits - CONTEXT_PARTS : ZNN_MIN(f->symbol_bits, 6);
     for (unsigned i = 0; i < 64; i++) {
-        const unsigned symbol = (unsigned)c->symbols->of[i] << (bits - 1), at = 8 * (i % 8);
+        const unsigned symbol = contexts ? 0 : (unsigned)c->symbols->of[i] << (bits - 1), at = 8 * (i % 8);
+        part[i] = (uint8_t)(at + bits - 1);
         first[i] = (uint8_t)symbol;
         second[i] = (uint8_t)(symbol >> 8);
         close[i] = (uint8_t)(i / bits % 8 * 8 + i % bits);
-        x_window[i] = (uint8_t)(at + bits - 1);
-        y_window[i] = (uint8_t)((at + bits - 1 - 8) & 63);
+        x_window[i] = (uint8_t)((at + begin) & 63);
+        y_window[i] = (uint8_t)((at + begin - 8) & 63);
         sign[i] = (uint8_t)((at + sign_bit - (bits - 1)) & 63);
         for (unsigned k = 0; k < 2; k++) {
             bytes[k][i] = (uint8_t)(2 * znn_element_at(f, i) + k);
@@ -115,18 +122,21 @@ ZNN_INLINE splitter splitter_load(const znn_fields *f, const znn_split_codes *c)
             halves[k][i % 16] = 2 * (i % 16) + k;
         }
     }
-    return (splitter){.first = _mm512_load_si512(first),
+    return (splitter){.base = _mm512_set1_epi8((char)c->base),
+                      .first_exponent = _mm512_set1_epi8((char)c->first),
+                      .part_window = _mm512_load_si512(part),
+                      .first = _mm512_load_si512(first),
                       .second = _mm512_load_si512(second),
                       .first_mask = _mm512_set1_epi8((char)mask),
                       .second_mask = _mm512_set1_epi8((char)(mask >> 8)),
-                      .codes = _mm512_loadu_si512(c->codes),
+                      .codes = contexts ? _mm512_setzero_si512() : _mm512_loadu_si512(c->codes),
                       .common = _mm512_set1_epi8((char)c->common),
-                      .index_mask = _mm512_set1_epi8((char)((1u << ZNN_MIN(f->symbol_bits, 6)) - 1)),
+                      .index_mask = _mm512_set1_epi8((char)((1u << index_bits) - 1)),
                       .top_mask = _mm512_set1_epi8((char)((1u << (bits - 1)) - 1)),
                       .sign_mask = _mm512_set1_epi8((char)(1u << (bits - 1))),
                       .x_window = _mm512_load_si512(x_window),
                       .y_window = _mm512_load_si512(y_window),
-                      .y_mask = _mm512_set1_epi8((char)(0xff << (8 - (bits - 1)))),
+                      .y_mask = _mm512_set1_epi8((char)(begin < 8 ? 0xff << (8 - begin) : 0xff)),
                       .sign_window = _mm512_load_si512(sign),
                       .low_bytes = _mm512_load_si512(bytes[0]),
                       .high_bytes = _mm512_load_si512(bytes[1]),
@@ -174,10 +184,36 @@ ZNN_INLINE void to_bytes(const splitter *s, const znn_layout l, const uint8_t *s
     }
 }
 
-ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const uint8_t *src, size_t groups, znn_split_codes *c,
-                      uint8_t *const planes[ZNN_PLANES_MAX])
+/* The codes that the context coder is given, of exponents; which of them have none. */
+ZNN_INLINE __mmask64 context_codes(const splitter *s, __m512i exponent, __m512i x, __m512i *code)
 {
-    const splitter s = splitter_load(f, c);
+    __m512i index = _mm512_sub_epi8(exponent, s->base);
+    /* index 0 is another exponent's, maybe */
+    const __mmask64 first = _mm512_cmpeq_epi8_mask(exponent, s->first_exponent);
+    const __mmask64 known = _mm512_cmplt_epu8_mask(index, _mm512_set1_epi8(64)) & _mm512_test_epi8_mask(index, index);
+    index = _mm512_maskz_mov_epi8(known & ~first, index);
+    const __m512i part = _mm512_and_si512(_mm512_multishift_epi64_epi8(s->part_window, x), _mm512_set1_epi8(3));
+    *code = _mm512_or_si512(_mm512_slli_epi16(index, CONTEXT_PARTS), part); /* indices have 6 bits */
+    return ~(known | first);
+}
+
+/* The indices of the codes that are escapes; where the next go. */
+ZNN_INLINE uint8_t *put_escapes(uint8_t *escaped, __m512i code, __m512i index)
+{
+    const __mmask64 escape = _mm512_movepi8_mask(code);
+    const unsigned escapes = (unsigned)_mm_popcnt_u64(escape);
+    const __m512i their = _mm512_maskz_compress_epi8(escape, index);
+    /* there are few, and a short store seldom crosses a line */
+    _mm_storeu_si128((__m128i *)(void *)escaped, _mm512_castsi512_si128(their));
+    if (__builtin_expect(escapes > 16, 0))
+        _mm512_storeu_si512(escaped, their);
+    return escaped + escapes;
+}
+
+ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const bool contexts, const uint8_t *src, size_t groups,
+                      znn_split_codes *c, uint8_t *const planes[ZNN_PLANES_MAX])
+{
+    const splitter s = splitter_load(f, contexts, c);
     const unsigned zeros = l.size - l.bytes - 1 - l.two;
     uint8_t *top = planes[ZNN_TOP_PLANE], *out = c->out, *escaped = c->escaped;
     for (size_t g = 0; g < groups; g++, src += 64 * l.size, top += 8 * s.top_bits, out += 64) {
@@ -192,12 +228,18 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const uint8_t *sr
             index = _mm512_ternarylogic_epi32(s.y_mask, _mm512_multishift_epi64_epi8(s.y_window, y), index, 0xca);
         index = _mm512_and_si512(index, s.index_mask);
         /* is it the symbol that the index stands for? */
-        __mmask64 missing =
-            _mm512_cmpneq_epi8_mask(_mm512_and_si512(x, s.first_mask), _mm512_permutexvar_epi8(index, s.first));
-        if (l.two)
-            missing |=
-                _mm512_cmpneq_epi8_mask(_mm512_and_si512(y, s.second_mask), _mm512_permutexvar_epi8(index, s.second));
-        __m512i code = _mm512_permutexvar_epi8(index, s.codes);
+        __mmask64 missing;
+        __m512i code;
+        if (contexts) {
+            missing = context_codes(&s, index, x, &code);
+        } else {
+            missing =
+                _mm512_cmpneq_epi8_mask(_mm512_and_si512(x, s.first_mask), _mm512_permutexvar_epi8(index, s.first));
+            if (l.two)
+                missing |= _mm512_cmpneq_epi8_mask(_mm512_and_si512(y, s.second_mask),
+                                                   _mm512_permutexvar_epi8(index, s.second));
+            code = _mm512_permutexvar_epi8(index, s.codes);
+        }
         if (__builtin_expect(missing != 0, 0)) {
             _Alignas(64) uint8_t xs[64], ys[64];
             _mm512_store_si512(xs, x);
@@ -207,17 +249,12 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const uint8_t *sr
                 const unsigned symbol = (xs[i] | (unsigned)ys[i] << 8) >> (s.top_bits - 1);
                 c->missing[c->missing_count++] = (uint64_t)(64 * g + i) << 16 | (symbol & ((1u << f->symbol_bits) - 1));
             }
-            code = _mm512_mask_mov_epi8(code, missing, s.common);
+            /* the context coder's mantissa bits stay */
+            code = contexts ? _mm512_or_si512(code, _mm512_maskz_mov_epi8(missing, s.common)) : _mm512_mask_mov_epi8(code, missing, s.common);
         }
         _mm512_storeu_si512(out, code);
-        const __mmask64 escape = _mm512_movepi8_mask(code);
-        const unsigned escapes = (unsigned)_mm_popcnt_u64(escape);
-        const __m512i their = _mm512_maskz_compress_epi8(escape, index);
-        /* there are few, and a short store seldom crosses a line */
-        _mm_storeu_si128((__m128i *)(void *)escaped, _mm512_castsi512_si128(their));
-        if (__builtin_expect(escapes > 16, 0))
-            _mm512_storeu_si512(escaped, their);
-        escaped += escapes;
+        if (!contexts)
+            escaped = put_escapes(escaped, code, index);
         /* the top: mantissa bits, and the sign above them. 0xea: first and second, or third */
         __m512i sign = _mm512_and_si512(_mm512_multishift_epi64_epi8(s.sign_window, l.two ? y : x), s.sign_mask);
         __m512i t = _mm512_ternarylogic_epi32(x, s.top_mask, sign, 0xea);
@@ -238,7 +275,19 @@ void znn_fields_split_avx512(const znn_fields *f, const uint8_t *src, size_t gro
 {
 #define SPLIT(size, bytes, two, shifted)                                                                               \
     if (znn_layout_is(f, (znn_layout){size, bytes, two, shifted})) {                                                   \
-        split(f, (znn_layout){size, bytes, two, shifted}, src, groups, codes, planes);                                 \
+        split(f, (znn_layout){size, bytes, two, shifted}, false, src, groups, codes, planes);                          \
+        return;                                                                                                        \
+    }
+    ZNN_LAYOUTS(SPLIT)
+#undef SPLIT
+}
+
+void znn_fields_split_contexts_avx512(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,
+                                      uint8_t *const planes[ZNN_PLANES_MAX])
+{
+#define SPLIT(size, bytes, two, shifted)                                                                               \
+    if (znn_layout_is(f, (znn_layout){size, bytes, two, shifted})) {                                                   \
+        split(f, (znn_layout){size, bytes, two, shifted}, true, src, groups, codes, planes);                           \
         return;                                                                                                        \
     }
     ZNN_LAYOUTS(SPLIT)

@@ -321,10 +321,15 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
         if (planes[p])
             at[p] = planes[p] + first * znn_plane_group_size(f, p);
     const znn_paths *paths = znn_paths_chosen();
-    if (k->c->coder == CODER_NARROW && paths->knows && paths->knows(f)) {
+    const bool contexts = k->c->coder == CODER_CONTEXT;
+    if (k->c->coder == CODER_NARROW                       ? paths->knows && paths->knows(f)
+        : contexts && f->symbol_bits <= 8 + CONTEXT_JOINED ? paths->split_contexts && paths->knows(f) && f->top_bits < 8
+                                                          : false) {
         znn_split_codes codes = {.symbols = &k->symbols,
                                  .codes = k->codes,
-                                 .common = k->common,
+                                 .common = contexts ? (uint8_t)(k->c->common << CONTEXT_JOINED) : k->common,
+                                 .base = k->c->base,
+                                 .first = k->c->first,
                                  .out = out,
                                  .escaped = k->escaped,
                                  .missing = (uint64_t *)(void *)coder->symbols16};
@@ -333,7 +338,7 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
         for (size_t g = 0; g < groups;) {
             const size_t part = ZNN_MIN(groups - g, most);
             codes.missing_count = 0;
-            paths->split(f, src, part, &codes, at);
+            (contexts ? paths->split_contexts : paths->split)(f, src, part, &codes, at);
             for (size_t i = 0; i < codes.missing_count; i++)
                 add_patch(&k->patches, (first + g) * ZNN_GROUP + (size_t)(codes.missing[i] >> 16),
                           codes.missing[i] & 0xffff);
@@ -347,7 +352,7 @@ static void split_groups(znn_chunk_coder *coder, const znn_fields *f, coding *k,
         return;
     }
     znn_fields_split(f, src, groups, coder->symbols16, at);
-    if (k->c->coder == CODER_CONTEXT) {
+    if (contexts) {
         for (size_t i = 0; i < groups * ZNN_GROUP; i++) {
             const unsigned symbol = coder->symbols16[i], code = k->code_of_symbol[symbol];
             out[i] = (uint8_t)code;
@@ -484,10 +489,10 @@ static size_t encode_as(znn_chunk_coder *coder, choice c, uint8_t *dst, size_t l
     } else {
         znn_store16(dst + 4, (uint16_t)c.base);
     }
-    if (c.coder == CODER_CONTEXT)
+    if (c.coder == CODER_CONTEXT) {
         contexts_codes(&k, exponent_bits);
-    if (c.coder == CODER_CONTEXT)
         common_symbol = (c.common ? c.base + c.common : c.first) << CONTEXT_JOINED;
+    }
     /* Cut, the planes to where they stay if they are noise; the last group is
      * filled up with the commonest symbol. */
     const size_t groups = (elements + ZNN_GROUP - 1) / ZNN_GROUP, whole = elements / ZNN_GROUP;

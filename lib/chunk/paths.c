@@ -23,6 +23,7 @@ static const znn_paths avx512 = {
     .escapes_read = znn_narrow_escapes_read_avx512,
     .knows = znn_fields_known_avx512,
     .split = znn_fields_split_avx512,
+    .split_contexts = znn_fields_split_contexts_avx512,
     .join = znn_fields_join_avx512,
     .join_bytes = znn_fields_join_bytes_avx512,
     .fused = znn_fused_decode_avx512,

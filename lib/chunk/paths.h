@@ -22,6 +22,9 @@ typedef struct {
     bool (*knows)(const znn_fields *f);
     void (*split)(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,
                   uint8_t *const planes[ZNN_PLANES_MAX]);
+    /* split for the context coder; or NULL. */
+    void (*split_contexts)(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,
+                           uint8_t *const planes[ZNN_PLANES_MAX]);
     void (*join)(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices, const znn_symbols *symbols,
                  const uint8_t *const planes[ZNN_PLANES_MAX]);
     /* join for codes that are bytes, of the highest levels; or NULL. */
