@@ -9,29 +9,68 @@
 
 /* ---- the model --------------------------------------------------------- */
 
-typedef struct {
-    uint32_t average[LANES];
-    uint32_t counts[2][ZNN_CONTEXTS][ZNN_CONTEXT_INDICES]; /* two, so that equal neighbours do not wait for each other */
-} model;
-
-/* A tile's steps of `count` lanes from `lane` on; codes: each lane's group. */
-static inline __attribute__((always_inline)) void model_lanes(model *m, unsigned origin, uint16_t *records,
-                                                              unsigned lane, const unsigned count,
-                                                              const uint8_t *const codes[4],
-                                                              const uint8_t positions[64])
+/* A tile's records of `count` lanes from `lane` on; codes: each lane's group. */
+static inline __attribute__((always_inline)) void record_lanes(uint16_t averages[LANES], unsigned origin,
+                                                               uint16_t *records, unsigned lane, const unsigned count,
+                                                               const uint8_t *const codes[4],
+                                                               const uint8_t positions[64])
 {
     uint32_t average[4];
     for (unsigned k = 0; k < count; k++)
-        average[k] = m->average[lane + k];
+        average[k] = averages[lane + k];
     for (unsigned step = 0; step < TILE; step++, records += LANES)
         for (unsigned k = 0; k < count; k++) {
-            const unsigned index = codes[k][positions[step]] >> 2, context = znn_context_of(average[k], origin);
-            records[lane + k] = (uint16_t)(context * ZNN_CONTEXT_INDICES + index);
-            m->counts[k % 2][context][index]++;
+            const unsigned index = codes[k][positions[step]] >> 2;
+            records[lane + k] = (uint16_t)(znn_context_of(average[k], origin) * ZNN_CONTEXT_INDICES + index);
             average[k] = znn_context_average(average[k], index);
         }
     for (unsigned k = 0; k < count; k++)
-        m->average[lane + k] = average[k];
+        averages[lane + k] = (uint16_t)average[k];
+}
+
+static void record_tile(uint16_t averages[LANES], unsigned origin, uint16_t *records, const uint8_t *codes,
+                        size_t groups, size_t tile, const uint8_t positions[64])
+{
+    for (unsigned l = 0; l < LANES;) {
+        const uint8_t *at[4];
+        unsigned count = 0;
+        for (; count < 4; count++) {
+            const size_t group = znn_context_first_group(groups, l + count) + tile;
+            if (group >= znn_context_first_group(groups, l + count + 1))
+                break;
+            at[count] = codes + group * 64;
+        }
+        if (count == 4) {
+            record_lanes(averages, origin, records, l, 4, at, positions);
+            l += 4;
+        } else if (count) {
+            record_lanes(averages, origin, records, l, 1, at, positions);
+            l++;
+        } else {
+            for (unsigned step = 0; step < TILE; step++)
+                records[step * LANES + l] = ZNN_CONTEXT_NONE;
+            l++;
+        }
+    }
+}
+
+/* How often each record comes. */
+static void count_records(uint32_t counts[ZNN_CONTEXTS][ZNN_CONTEXT_INDICES], const uint16_t *records, size_t n,
+                          size_t whole)
+{
+    /* Two, so that equal neighbours do not wait for each other. */
+    uint32_t part[2][ZNN_CONTEXTS * ZNN_CONTEXT_INDICES];
+    memset(part, 0, sizeof part);
+    size_t i = 0;
+    for (; i < whole; i += 2) {
+        part[0][records[i]]++;
+        part[1][records[i + 1]]++;
+    }
+    for (; i < n; i++)
+        if (records[i] != ZNN_CONTEXT_NONE)
+            part[0][records[i]]++;
+    for (unsigned r = 0; r < ZNN_CONTEXTS * ZNN_CONTEXT_INDICES; r++)
+        counts[r / ZNN_CONTEXT_INDICES][r % ZNN_CONTEXT_INDICES] = part[0][r] + part[1][r];
 }
 
 size_t znn_context_model(znn_context_table *t, uint16_t *records, const uint8_t *codes, size_t groups,
@@ -66,39 +105,22 @@ size_t znn_context_model(znn_context_table *t, uint16_t *records, const uint8_t 
     t->origin = 2 * origin;
     t->first = common;
 
-    model m;
-    memset(&m, 0, sizeof m);
+    uint16_t averages[LANES];
     for (unsigned l = 0; l < LANES; l++)
-        m.average[l] = common << 10;
-    const size_t tiles = (groups + LANES - 1) / LANES;
-    for (size_t tile = 0; tile < tiles; tile++) {
-        uint16_t *row = records + tile * TILE * LANES;
-        for (unsigned l = 0; l < LANES;) {
-            const uint8_t *at[4];
-            unsigned count = 0;
-            for (; count < 4; count++) {
-                const size_t group = znn_context_first_group(groups, l + count) + tile;
-                if (group >= znn_context_first_group(groups, l + count + 1))
-                    break;
-                at[count] = codes + group * 64;
-            }
-            if (count == 4) {
-                model_lanes(&m, t->origin, row, l, 4, at, positions);
-                l += 4;
-            } else if (count) {
-                model_lanes(&m, t->origin, row, l, 1, at, positions);
-                l++;
-            } else {
-                for (unsigned step = 0; step < TILE; step++)
-                    row[step * LANES + l] = ZNN_CONTEXT_NONE;
-                l++;
-            }
-        }
+        averages[l] = (uint16_t)(common << 10);
+    const size_t tiles = (groups + LANES - 1) / LANES, whole = groups / LANES;
+    size_t tile = 0;
+#if ZNN_X86
+    if (znn_cpu_isa() == ZNN_ISA_AVX512) {
+        znn_context_record_tiles_avx512(averages, t->origin, records, codes, groups, whole, positions);
+        tile = whole;
     }
-    for (unsigned c = 0; c < ZNN_CONTEXTS; c++)
-        for (unsigned i = 0; i < ZNN_CONTEXT_INDICES; i++)
-            m.counts[0][c][i] += m.counts[1][c][i];
-    znn_context_table_build(t, m.counts[0], parts);
+#endif
+    for (; tile < tiles; tile++)
+        record_tile(averages, t->origin, records + tile * TILE * LANES, codes, groups, tile, positions);
+    uint32_t counts[ZNN_CONTEXTS][ZNN_CONTEXT_INDICES];
+    count_records(counts, records, tiles * TILE * LANES, whole * TILE * LANES);
+    znn_context_table_build(t, counts, parts);
     return tiles * TILE;
 }
 

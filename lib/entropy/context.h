@@ -98,7 +98,10 @@ size_t znn_context_encode_indices(const znn_context_table *table, const uint16_t
 size_t znn_context_encode_parts(const znn_context_table *table, const uint8_t *codes, size_t groups,
                                 const uint8_t initial[2 * ZNN_CONTEXT_LANES], uint8_t *dst_end);
 
-/* Rows with AVX-512, backwards: what leaves the states goes before p; returns where it begins. Slots by record
+/* With AVX-512: the records of whole tiles. */
+void znn_context_record_tiles_avx512(uint16_t averages[ZNN_CONTEXT_LANES], unsigned origin, uint16_t *records,
+                                     const uint8_t *codes, size_t groups, size_t tiles, const uint8_t positions[64]);
+/* Rows, backwards: what leaves the states goes before p; returns where it begins. Slots by record
  * and by code: start, frequency << 8, and ESCAPED. */
 #define ZNN_CONTEXT_ESCAPED 0x10000u
 uint8_t *znn_context_encode_rows_avx512(const uint32_t *slots, const uint16_t *records, size_t rows,

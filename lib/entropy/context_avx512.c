@@ -290,15 +290,14 @@ INLINE void transpose64(__m512i x[8])
     }
 }
 
-/* 64 steps of 64 lanes, LANES bytes apart, to a group a lane. elements: where each position's element is. */
-INLINE void groups_put(const uint8_t *steps, uint8_t *codes, size_t groups, unsigned lane, size_t tile,
-                       __m512i elements)
+/* 64 rows of 64 bytes, `stride` apart, turned: row i becomes row turned_row(i) of out. */
+INLINE void transpose(const uint8_t *rows, size_t stride, __m512i out[64])
 {
-    __m512i eights[8][8]; /* of 8 steps: 8 lanes each, 2 neighbours of every 16 */
+    __m512i(*eights)[8] = (__m512i(*)[8])out; /* of 8 rows: 8 columns each, 2 neighbours of every 16 */
     for (unsigned s = 0; s < 8; s++) {
         __m512i r[8], b[8], w[8];
         for (unsigned i = 0; i < 8; i++)
-            r[i] = _mm512_load_si512(steps + (8 * s + i) * LANES);
+            r[i] = _mm512_loadu_si512(rows + (8 * s + i) * stride);
         for (unsigned i = 0; i < 4; i++) {
             b[2 * i] = _mm512_unpacklo_epi8(r[2 * i], r[2 * i + 1]);
             b[2 * i + 1] = _mm512_unpackhi_epi8(r[2 * i], r[2 * i + 1]);
@@ -313,14 +312,25 @@ INLINE void groups_put(const uint8_t *steps, uint8_t *codes, size_t groups, unsi
             eights[2 * k + 1][s] = _mm512_unpackhi_epi32(w[k], w[4 + k]);
         }
     }
-    for (unsigned k = 0; k < 8; k++) {
+    for (unsigned k = 0; k < 8; k++)
         transpose64(eights[k]);
-        for (unsigned i = 0; i < 8; i++) {
-            static const uint8_t part[8] = {0, 0, 1, 1, 2, 2, 3, 3}; /* a quarter of the lanes for two rows */
-            const unsigned l = lane + 16 * part[i] + 2 * k + i % 2;
-            const size_t group = znn_context_first_group(groups, l) + tile;
-            _mm512_storeu_si512(codes + 64 * group, _mm512_permutexvar_epi8(elements, eights[k][i]));
-        }
+}
+
+/* Which column is row i of what transpose gives: of 8 columns, 2 neighbours of each quarter. */
+INLINE unsigned turned_row(unsigned i)
+{
+    return i % 8 / 2 * 16 + i / 8 * 2 + i % 2;
+}
+
+/* 64 steps of 64 lanes, LANES bytes apart, to a group a lane. elements: where each position's element is. */
+INLINE void groups_put(const uint8_t *steps, uint8_t *codes, size_t groups, unsigned lane, size_t tile,
+                       __m512i elements)
+{
+    __m512i of_lane[64];
+    transpose(steps, LANES, of_lane);
+    for (unsigned i = 0; i < 64; i++) {
+        const size_t group = znn_context_first_group(groups, lane + turned_row(i)) + tile;
+        _mm512_storeu_si512(codes + 64 * group, _mm512_permutexvar_epi8(elements, of_lane[i]));
     }
 }
 
@@ -404,4 +414,67 @@ size_t znn_context_part_rows_avx512(const znn_context_table *t, znn_context_stre
     states_store(stream, 2, &x2);
     states_store(stream, 3, &x3);
     return row;
+}
+
+/* ---- the model --------------------------------------------------------- */
+
+/* Of two vectors whose 128-bit parts alternate: the lower half of all, and the upper. */
+INLINE __m512i pairs_below(void)
+{
+    return _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+}
+
+INLINE __m512i pairs_above(void)
+{
+    return _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+}
+
+/* The indices of 64 lanes' groups, an element a step. positions: where each element's position is. */
+INLINE void groups_get(uint8_t *steps, const uint8_t *codes, size_t groups, unsigned lane, size_t tile,
+                       __m512i positions)
+{
+    _Alignas(64) uint8_t rows[64][64];
+    __m512i of_step[64];
+    const __m512i low6 = _mm512_set1_epi8(ZNN_CONTEXT_INDICES - 1);
+    for (unsigned l = 0; l < 64; l++) {
+        const size_t group = znn_context_first_group(groups, lane + l) + tile;
+        const __m512i code = _mm512_permutexvar_epi8(positions, _mm512_loadu_si512(codes + 64 * group));
+        _mm512_store_si512(rows[l], _mm512_and_si512(_mm512_srli_epi16(code, 2), low6));
+    }
+    transpose(rows[0], 64, of_step);
+    for (unsigned i = 0; i < 64; i++)
+        _mm512_store_si512(steps + turned_row(i) * LANES, of_step[i]);
+}
+
+void znn_context_record_tiles_avx512(uint16_t average[ZNN_CONTEXT_LANES], unsigned origin, uint16_t *records,
+                                     const uint8_t *codes, size_t groups, size_t tiles, const uint8_t position[64])
+{
+    const __m512i positions = _mm512_loadu_si512(position), origins = _mm512_set1_epi16((short)origin);
+    const __m512i byte = _mm512_set1_epi16(0x00ff), low_words = _mm512_set1_epi32(0xffff);
+    _Alignas(64) uint8_t steps[TILE * LANES];
+    averages a[4];
+    for (unsigned v = 0; v < 4; v++)
+        a[v] = averages_load(average + 64 * v);
+    for (size_t tile = 0; tile < tiles; tile++) {
+        for (unsigned lane = 0; lane < LANES; lane += 64)
+            groups_get(steps + lane, codes, groups, lane, tile, positions);
+        for (const uint8_t *row = steps; row < steps + TILE * LANES; row += LANES, records += LANES)
+#pragma GCC unroll 4
+            for (unsigned v = 0; v < 4; v++) {
+                const __m512i index = _mm512_load_si512(row + 64 * v), context = contexts_of(&a[v], origins);
+                const __m512i even_index = _mm512_and_si512(index, byte), odd_index = _mm512_srli_epi16(index, 8);
+                /* of the even and the odd lanes, then of neighbours */
+                const __m512i even = _mm512_or_si512(_mm512_slli_epi16(_mm512_and_si512(context, byte), 6), even_index);
+                const __m512i odd = _mm512_or_si512(_mm512_slli_epi16(_mm512_srli_epi16(context, 8), 6), odd_index);
+                const __m512i low = _mm512_ternarylogic_epi32(low_words, even, _mm512_slli_epi32(odd, 16), 0xca);
+                const __m512i high = _mm512_ternarylogic_epi32(low_words, _mm512_srli_epi32(even, 16), odd, 0xca);
+                const __m512i first = _mm512_unpacklo_epi32(low, high), second = _mm512_unpackhi_epi32(low, high);
+                _mm512_storeu_si512(records + 64 * v, _mm512_permutex2var_epi64(first, pairs_below(), second));
+                _mm512_storeu_si512(records + 64 * v + 32, _mm512_permutex2var_epi64(first, pairs_above(), second));
+                a[v].even = average_with(a[v].even, even_index);
+                a[v].odd = average_with(a[v].odd, odd_index);
+            }
+    }
+    for (unsigned v = 0; v < 4; v++)
+        averages_store(average + 64 * v, &a[v]);
 }
