@@ -91,17 +91,21 @@ znn_status znn_chunk_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t 
         return ZNN_ERROR_ARGUMENT;
     chunk->content_size = (uint32_t)n;
     chunk->dtype = (uint8_t)dtype;
-    chunk->checksum = checksum ? znn_hash(src, n) : 0;
+    const bool floats = znn_exponent_bits(dtype) != 0, repeated = is_repeated(src, n, element_size);
+    chunk->checksum = checksum && (repeated || !floats) ? znn_hash(src, n) : 0;
 
-    if (is_repeated(src, n, element_size)) {
+    if (repeated) {
         memcpy(dst, src, element_size);
         chunk->method = ZNN_METHOD_CONSTANT;
         chunk->stored_size = element_size;
         return ZNN_OK;
     }
     size_t size = 0;
-    if (znn_exponent_bits(dtype)) {
-        size = znn_float_encode(coder, dst, n, src, n, dtype, level);
+    if (floats) {
+        znn_hasher hasher;
+        znn_hasher_begin(&hasher);
+        size = znn_float_encode(coder, dst, n, src, n, dtype, level, checksum ? &hasher : NULL);
+        chunk->checksum = checksum ? znn_hasher_end(&hasher) : 0;
         chunk->method = ZNN_METHOD_FLOAT;
     } else if (dtype != ZNN_BYTES) {
         size = znn_groups_encode(coder, dst, n, src, n, element_size, level);

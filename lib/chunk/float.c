@@ -43,7 +43,6 @@
 #define BLOCK_GROUPS 64 /* the decoder's step: in the first-level cache */
 #define STATE_BITS 15
 #define UNSEEN 3
-#define SAMPLE_RUN 64   /* elements counted in one place */
 #define TAIL_GROUPS 256 /* more than a block and the groups that states hold */
 
 typedef struct {
@@ -83,68 +82,25 @@ static unsigned zero_bits(const uint8_t *src, size_t elements, unsigned size)
     return all ? (unsigned)__builtin_ctzll(all) : 0;
 }
 
-static inline __attribute__((always_inline)) uint32_t symbol_of(const uint8_t *p, const unsigned size, unsigned shift,
-                                                                uint32_t mask)
-{
-    switch (size) {
-    case 1: return *p >> shift & mask;
-    case 2: return (uint32_t)znn_load16(p) >> shift & mask;
-    case 4: return znn_load32(p) >> shift & mask;
-    default: return (uint32_t)(znn_load64(p) >> shift) & mask;
-    }
-}
-
-/* counts[] of the top count_bits below the sign, of one run of SAMPLE_RUN
- * elements in every `every` (a power of two); which one varies, lest it be
- * always the same columns of a matrix. Returns how many were counted. */
-static inline __attribute__((always_inline)) size_t count_runs(uint32_t *counts, unsigned count_bits,
-                                                               const uint8_t *src, size_t elements, const unsigned size,
-                                                               unsigned every)
-{
-    const unsigned shift = 8 * size - 1 - count_bits;
-    const uint32_t mask = (1u << count_bits) - 1;
-    /* Four tables, so that equal neighbours do not wait for each other, and not
-     * a power of two apart, so that they do not share the cache's sets. */
-    const size_t stride = ((size_t)1 << count_bits) + 48;
-    for (unsigned k = 0; k < 4; k++)
-        memset(counts + k * stride, 0, sizeof *counts << count_bits);
-    size_t at = 0, counted = 0;
-    for (uint32_t i = 0; elements - at >= (size_t)SAMPLE_RUN * every; i++, at += (size_t)SAMPLE_RUN * every) {
-        const uint8_t *p = src + (at + SAMPLE_RUN * ((i * 0x9e3779b1u >> 16) & (every - 1))) * size;
-        for (unsigned j = 0; j < SAMPLE_RUN; j += 4, p += 4 * size)
-            for (unsigned k = 0; k < 4; k++)
-                counts[k * stride + symbol_of(p + k * size, size, shift, mask)]++;
-        counted += SAMPLE_RUN;
-    }
-    for (; at < elements; at++, counted++)
-        counts[symbol_of(src + at * size, size, shift, mask)]++;
-    uint32_t seen = 0;
-    for (uint32_t s = 0; s <= mask; s++) {
-        counts[s] += counts[s + stride] + counts[s + 2 * stride] + counts[s + 3 * stride];
-        /* What a sample has not seen among its neighbours may be there. */
-        if (counts[s])
-            seen = s + UNSEEN;
-        else if (every > 1 && s < seen)
-            counts[s] = 1, counted++;
-    }
-    return counted;
-}
-
-/* Enough for the table: it then misses the best by less than 0.02 points, at the fast levels by 0.1. */
+/* Enough for the table: it then misses the best by less than 0.02 points, at the fast levels by 0.1. Returns how many
+ * were counted. */
 static size_t count_elements(uint32_t *counts, unsigned count_bits, const uint8_t *src, size_t elements, unsigned size,
-                             int level)
+                             int level, znn_hasher *hasher)
 {
     const unsigned most = level >= 7 ? 1 : level >= 3 ? 4 : 16;
     const size_t least = level >= 3 ? 32768 : 8192;
     unsigned every = 1;
     while (every < most && elements / (2 * every) >= least)
         every *= 2;
-    switch (size) {
-    case 1: return count_runs(counts, count_bits, src, elements, 1, every);
-    case 2: return count_runs(counts, count_bits, src, elements, 2, every);
-    case 4: return count_runs(counts, count_bits, src, elements, 4, every);
-    default: return count_runs(counts, count_bits, src, elements, 8, every);
+    size_t counted = znn_paths_chosen()->count(counts, count_bits, src, elements, size, every, hasher);
+    /* What a sample has not seen among its neighbours may be there. */
+    for (uint32_t s = 0, seen = 0; s < 1u << count_bits && every > 1; s++) {
+        if (counts[s])
+            seen = s + UNSEEN;
+        else if (s < seen)
+            counts[s] = 1, counted++;
     }
+    return counted;
 }
 
 /* counts[1 << bits] of what is seen when `fewer` low bits of the symbol are left out. */
@@ -478,6 +434,7 @@ static size_t encode_as(znn_chunk_coder *coder, choice c, uint8_t *dst, size_t l
     k.patches = (patch_writer){0};
     unsigned common_symbol = c.base + c.common;
     if (c.coder == CODER_NARROW) {
+        znn_narrow_table_lay_out(&c.table);
         out += znn_narrow_table_write(&c.table, out);
         memcpy(k.symbols.of, c.table.symbol, sizeof k.symbols.of);
         for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
@@ -600,20 +557,25 @@ static size_t encode_as(znn_chunk_coder *coder, choice c, uint8_t *dst, size_t l
 }
 
 size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
-                        znn_dtype dtype, int level)
+                        znn_dtype dtype, int level, znn_hasher *hasher)
 {
     const unsigned element_size = znn_dtype_size(dtype), exponent_bits = znn_exponent_bits(dtype);
-    const size_t elements = n / element_size;
+    const size_t elements = n / element_size, tail = n % element_size;
     const unsigned mantissa_bits = 8 * element_size - 1 - exponent_bits;
-    if (elements < 64)
+    if (elements < 64) {
+        if (hasher)
+            znn_hasher_update(hasher, src, n);
         return 0;
+    }
 
     /* What the elements are made of. */
     uint32_t *counts = (uint32_t *)(void *)coder->stream;
     uint32_t folded[COUNTS_MAX];
     unsigned most = level >= 7 ? JOINED_MAX : level < 3 ? 0 : exponent_bits <= 5 ? 2 : 1; /* joined bits */
     most = ZNN_MIN(most, mantissa_bits);
-    const size_t counted = count_elements(counts, exponent_bits + most, src, elements, element_size, level);
+    const size_t counted = count_elements(counts, exponent_bits + most, src, elements, element_size, level, hasher);
+    if (hasher && tail)
+        znn_hasher_update(hasher, src + n - tail, tail);
     const unsigned drop = ZNN_MIN(zero_bits(src, elements, element_size), mantissa_bits - most);
     choice c, contexts;
     if (!choose(&c, counts, exponent_bits, most, mantissa_bits - drop, counted, level, folded))

@@ -40,8 +40,9 @@ size_t znn_plane_encode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t *src
 bool znn_plane_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
                       znn_plane_method method, const uint8_t **plane, size_t *used);
 
+/* hasher: fresh, has gone over all of src after the call, whatever that returns; or NULL. */
 size_t znn_float_encode(znn_chunk_coder *coder, uint8_t *dst, size_t limit, const uint8_t *src, size_t n,
-                        znn_dtype dtype, int level);
+                        znn_dtype dtype, int level, znn_hasher *hasher);
 znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, const uint8_t *src, size_t size,
                             unsigned element_size, znn_hasher *hasher, bool large);
 

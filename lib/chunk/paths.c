@@ -1,6 +1,7 @@
 #include "chunk/paths.h"
 
 static const znn_paths scalar = {
+    .count = znn_count_scalar,
     .narrow_encode = znn_narrow_encode_scalar,
     .narrow_decode = znn_narrow_decode_scalar,
     .escapes_read = znn_narrow_escapes_read_scalar,
@@ -8,6 +9,7 @@ static const znn_paths scalar = {
 
 #if ZNN_X86
 static const znn_paths avx2 = {
+    .count = znn_count_avx2,
     .narrow_encode = znn_narrow_encode_avx2,
     .narrow_decode = znn_narrow_decode_avx2,
     .escapes_read = znn_narrow_escapes_read_avx2,
@@ -18,6 +20,7 @@ static const znn_paths avx2 = {
 };
 
 static const znn_paths avx512 = {
+    .count = znn_count_avx512,
     .narrow_encode = znn_narrow_encode_avx512,
     .narrow_decode = znn_narrow_decode_avx512,
     .escapes_read = znn_narrow_escapes_read_avx512,

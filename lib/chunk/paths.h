@@ -8,11 +8,14 @@
 #define ZNN_PATHS_H
 
 #include "base/cpu.h"
+#include "chunk/counts.h"
 #include "chunk/fields.h"
 #include "chunk/fused.h"
 #include "entropy/narrow.h"
 
 typedef struct {
+    size_t (*count)(uint32_t *counts, unsigned bits, const uint8_t *src, size_t elements, unsigned size, unsigned every,
+                    znn_hasher *hasher);
     size_t (*narrow_encode)(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
                             const uint16_t *initial, uint8_t *dst_end);
     void (*narrow_decode)(znn_narrow_decoder *decoder, uint8_t *out, size_t rows);

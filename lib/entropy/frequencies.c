@@ -1,6 +1,7 @@
 #include "entropy/frequencies.h"
 
 #define SLOTS 256
+#define CODES_MAX 65
 
 const uint16_t znn_log2_of[SLOTS + 1] = {
     0,    0,    256,  406,  512,  594,  662,  719,  768,  812,  850,  886,  918,  947,  975,  1000, 1024, 1046, 1068,
@@ -19,6 +20,14 @@ const uint16_t znn_log2_of[SLOTS + 1] = {
     2035, 2036, 2038, 2039, 2041, 2042, 2044, 2045, 2047, 2048,
 };
 
+/* What one more slot for a symbol gains, or one less costs; what is not possible, the worst of all. */
+static uint64_t value_of_step(uint32_t freq, uint32_t count, bool up)
+{
+    if (freq == (up ? SLOTS - 1 : 1u))
+        return up ? 0 : UINT64_MAX;
+    return ((uint64_t)count + 1) * (unsigned)(up ? znn_log2_of[freq + 1] - znn_log2_of[freq] : znn_log2_of[freq] - znn_log2_of[freq - 1]);
+}
+
 void znn_frequencies_of(uint32_t *freq, const uint32_t *counts, unsigned n)
 {
     uint64_t total = 0;
@@ -32,21 +41,16 @@ void znn_frequencies_of(uint32_t *freq, const uint32_t *counts, unsigned n)
         sum += freq[i];
     }
     /* Rounding leaves a few steps: give or take each where it helps most or costs least. */
+    const bool up = sum < SLOTS;
+    uint64_t value[CODES_MAX];
+    for (unsigned i = 0; i < n; i++)
+        value[i] = value_of_step(freq[i], counts[i], up);
     while (sum != SLOTS) {
-        const bool up = sum < SLOTS;
-        unsigned best = n;
-        uint64_t best_value = 0;
-        for (unsigned i = 0; i < n; i++) {
-            if (freq[i] == (up ? SLOTS - 1 : 1u))
-                continue;
-            unsigned step = up ? znn_log2_of[freq[i] + 1] - znn_log2_of[freq[i]] : znn_log2_of[freq[i]] - znn_log2_of[freq[i] - 1];
-            uint64_t value = ((uint64_t)counts[i] + 1) * step;
-            if (best == n || (up ? value > best_value : value < best_value)) {
-                best = i;
-                best_value = value;
-            }
-        }
+        unsigned best = 0;
+        for (unsigned i = 1; i < n; i++)
+            best = (up ? value[i] > value[best] : value[i] < value[best]) ? i : best;
         freq[best] += up ? 1 : -1u;
         sum += up ? 1 : -1u;
+        value[best] = value_of_step(freq[best], counts[best], up);
     }
 }

@@ -133,15 +133,21 @@ void znn_narrow_escapes_write(uint8_t *dst, const znn_narrow_table *t, const uin
     uint8_t place[ZNN_NARROW_INDICES] = {0};
     for (unsigned i = 0; i < t->tail_count; i++)
         place[t->tail[i]] = (uint8_t)i;
-    uint32_t word = 0;
-    unsigned filled = 0;
-    for (size_t i = 0; i < count; i++) {
-        word |= (uint32_t)place[indices[i]] << filled;
-        for (filled += t->escape_bits; filled >= 8; filled -= 8, word >>= 8)
-            *dst++ = (uint8_t)word;
+    const unsigned bits = t->escape_bits;
+    size_t i = 0;
+    for (; count - i >= 8; i += 8) { /* 8 of them fill whole bytes */
+        uint64_t word = 0;
+        for (unsigned k = 0; k < 8; k++)
+            word |= (uint64_t)place[indices[i + k]] << bits * k;
+        for (unsigned k = 0; k < bits; k++)
+            *dst++ = (uint8_t)(word >> 8 * k);
     }
-    if (filled)
-        *dst = (uint8_t)word;
+    uint64_t word = 0;
+    unsigned filled = 0;
+    for (; i < count; i++, filled += bits)
+        word |= (uint64_t)place[indices[i]] << filled;
+    for (; filled > 0; filled -= ZNN_MIN(filled, 8), word >>= 8)
+        *dst++ = (uint8_t)word;
 }
 
 bool znn_narrow_escapes_read_scalar(uint8_t *indices, const znn_narrow_table *t, size_t count, const uint8_t *src)

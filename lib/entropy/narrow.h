@@ -44,6 +44,7 @@ typedef struct {
     uint64_t known;                   /* bit i: index i has a symbol */
     uint8_t tail[ZNN_NARROW_INDICES]; /* the indices that are escaped, in the table's order */
     unsigned tail_count;
+    unsigned escape_freq;
     unsigned most;        /* the highest frequency */
     unsigned escape_bits; /* of an escape's place in tail[] */
     unsigned base;        /* the symbols are base to base + 63, but for a few far ones */
@@ -51,9 +52,12 @@ typedef struct {
 
 /* Make the table for symbols of symbol_bits with counts[], `elements` in all.
  * Returns the estimated bits of all of them, table and escapes included and
- * with 32 for every element whose symbol is not known; UINT64_MAX if too many are. */
+ * with 32 for every element whose symbol is not known; UINT64_MAX if too many are.
+ * It is not laid out yet. */
 uint64_t znn_narrow_table_build(znn_narrow_table *table, const uint32_t *counts, unsigned symbol_bits, size_t elements,
                                 bool spread);
+/* Fill in everything that follows from spread, base, known, symbol, freq and escape_freq. */
+void znn_narrow_table_lay_out(znn_narrow_table *table);
 size_t znn_narrow_table_write(const znn_narrow_table *table, uint8_t *dst); /* at most TABLE_MAX bytes */
 /* Bytes read, 0 if the table is invalid or does not fit into size. */
 size_t znn_narrow_table_read(znn_narrow_table *table, unsigned symbol_bits, const uint8_t *src, size_t size);

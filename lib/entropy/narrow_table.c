@@ -20,9 +20,9 @@ static inline unsigned index_at(const znn_narrow_table *t, unsigned i)
     return (t->base + i) % ZNN_NARROW_INDICES;
 }
 
-/* Fill in everything that follows from known, symbol, freq and escape_freq. */
-static void lay_out(znn_narrow_table *t, unsigned escape_freq)
+void znn_narrow_table_lay_out(znn_narrow_table *t)
 {
+    const unsigned escape_freq = t->escape_freq;
     t->tail_count = 0;
     for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
         unsigned s = index_at(t, i);
@@ -47,23 +47,25 @@ static void lay_out(znn_narrow_table *t, unsigned escape_freq)
             t->most = ZNN_MAX(t->most, f);
         }
     }
-    if (!t->spread) {
-        memcpy(t->code_of_slot, sorted, SLOTS);
-        for (unsigned slot = 0; slot < SLOTS; slot++) {
-            t->offset_of_slot[slot] = (uint8_t)(slot - t->start[sorted[slot] % ZNN_NARROW_INDICES]);
-            t->slot_of[slot] = (uint8_t)slot;
-        }
-    } else {
-        uint8_t seen[ZNN_NARROW_INDICES] = {0};
-        for (unsigned slot = 0; slot < SLOTS; slot++) {
-            const uint8_t code = sorted[slot * SPREAD % SLOTS], s = code % ZNN_NARROW_INDICES;
-            t->code_of_slot[slot] = code;
-            t->offset_of_slot[slot] = seen[s];
-            t->slot_of[t->start[s] + seen[s]++] = (uint8_t)slot;
-        }
-    }
+    for (unsigned slot = 0; slot < SLOTS; slot++)
+        t->code_of_slot[slot] = sorted[t->spread ? slot * SPREAD % SLOTS : slot];
     if (t->tail_count)
         t->freq[t->tail[0]] = (uint8_t)escape_freq;
+    /* From both ends at once: each is a chain of additions in memory. */
+    uint8_t next[ZNN_NARROW_INDICES], last[ZNN_NARROW_INDICES];
+    for (unsigned s = 0; s < ZNN_NARROW_INDICES; s++) {
+        next[s] = t->start[s];
+        last[s] = (uint8_t)(t->start[s] + t->freq[s] - 1);
+    }
+    for (unsigned slot = 0; slot < SLOTS / 2; slot++) {
+        const unsigned other = SLOTS - 1 - slot;
+        const unsigned s = t->code_of_slot[slot] % ZNN_NARROW_INDICES, place = next[s]++;
+        const unsigned r = t->code_of_slot[other] % ZNN_NARROW_INDICES, end = last[r]--;
+        t->offset_of_slot[slot] = (uint8_t)(place - t->start[s]);
+        t->offset_of_slot[other] = (uint8_t)(end - t->start[r]);
+        t->slot_of[place] = (uint8_t)slot;
+        t->slot_of[end] = (uint8_t)other;
+    }
 }
 
 /* Of all symbols with the same index, the commonest. */
@@ -96,6 +98,7 @@ uint64_t znn_narrow_table_build(znn_narrow_table *t, const uint32_t *counts, uns
 
     /* Those known, commonest first. */
     uint8_t order[ZNN_NARROW_INDICES];
+    int32_t keys[ZNN_NARROW_INDICES] = {0}; /* a chunk's counts have 22 bits */
     unsigned n = 0, far = 0;
     uint64_t missing = elements;
     for (unsigned i = 0; i < here; i++) {
@@ -104,10 +107,13 @@ uint64_t znn_narrow_table_build(znn_narrow_table *t, const uint32_t *counts, uns
         if (count == 0 || (is_far && count < FAR_LEAST))
             continue;
         far += is_far;
-        unsigned at = n++;
-        for (; at > 0 && counts[owner[order[at - 1]]] < count; at--)
-            order[at] = order[at - 1];
-        order[at] = (uint8_t)i;
+        keys[n++] = (int32_t)(count * ZNN_NARROW_INDICES + ZNN_NARROW_INDICES - 1 - i);
+    }
+    for (unsigned k = 0; k < n; k++) {
+        int32_t before = 0;
+        for (unsigned other = 0; other < ZNN_NARROW_INDICES; other++)
+            before += keys[other] > keys[k];
+        order[before] = (uint8_t)(ZNN_NARROW_INDICES - 1 - keys[k] % ZNN_NARROW_INDICES);
     }
     if (n == 0)
         return UINT64_MAX;
@@ -154,20 +160,19 @@ uint64_t znn_narrow_table_build(znn_narrow_table *t, const uint32_t *counts, uns
     }
     if (best_bits == UINT64_MAX)
         return best_bits;
-    unsigned escape_freq = best_tail || best_coded == 1 ? best_freq[best_coded] : 0;
+    t->escape_freq = best_tail || best_coded == 1 ? best_freq[best_coded] : 0;
     for (unsigned i = 0; i < best_coded + best_tail; i++) {
         const unsigned s = order[i];
         t->known |= UINT64_C(1) << s;
         t->symbol[s] = owner[s];
         t->freq[s] = (uint8_t)(i < best_coded ? best_freq[i] : 0);
     }
-    if (escape_freq && !best_tail) { /* one symbol, and an escape that never comes */
+    if (t->escape_freq && !best_tail) { /* one symbol, and an escape that never comes */
         const unsigned s = order[0] ^ 1;
         t->known |= UINT64_C(1) << s;
         t->symbol[s] =
             (uint16_t)(t->base + (s + ZNN_NARROW_INDICES - t->base % ZNN_NARROW_INDICES) % ZNN_NARROW_INDICES);
     }
-    lay_out(t, escape_freq);
     return best_bits;
 }
 
@@ -228,6 +233,7 @@ size_t znn_narrow_table_read(znn_narrow_table *t, unsigned symbol_bits, const ui
     for (unsigned s = 0; s < ZNN_NARROW_INDICES; s++)
         if (t->symbol[s] >= symbols)
             return 0;
-    lay_out(t, escape_freq);
+    t->escape_freq = escape_freq;
+    znn_narrow_table_lay_out(t);
     return (size_t)(p - src);
 }

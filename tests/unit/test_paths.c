@@ -266,6 +266,67 @@ static void escapes_are_read_the_same(void **state)
 
 #define GROUPS_MAX 9
 
+/* counts.h, from its definition. */
+static size_t count_plainly(uint32_t *counts, unsigned bits, const uint8_t *src, size_t elements, unsigned size,
+                            unsigned every)
+{
+    size_t counted = 0;
+    memset(counts, 0, sizeof *counts << bits);
+    for (size_t i = 0; i < elements; i++) {
+        const size_t run = i / ZNN_COUNT_RUN, step = run / every;
+        const bool whole = (step + 1) * every * ZNN_COUNT_RUN <= elements;
+        if (whole && run % every != (((uint32_t)step * 0x9e3779b1u >> 16) & (every - 1)))
+            continue;
+        uint64_t v = 0;
+        for (unsigned b = 0; b < size; b++)
+            v |= (uint64_t)src[i * size + b] << 8 * b;
+        counts[v >> (8 * size - 1 - bits) & ((1u << bits) - 1)]++;
+        counted++;
+    }
+    return counted;
+}
+
+static void check_counts(const znn_paths *paths, unsigned bits, size_t elements, unsigned size, unsigned every)
+{
+    uint8_t *src = room(elements * size);
+    fill_random(src, elements * size);
+    uint32_t *expected = room(sizeof *expected << bits), *counts = room(sizeof *counts * znn_counts_room(bits));
+    znn_hasher hasher;
+    znn_hasher_begin(&hasher);
+    assert_int_equal(paths->count(counts, bits, src, elements, size, every, &hasher),
+                     count_plainly(expected, bits, src, elements, size, every));
+    assert_memory_equal(counts, expected, sizeof *counts << bits);
+    assert_int_equal(znn_hasher_end(&hasher), znn_hash(src, elements * size));
+    assert_int_equal(paths->count(counts, bits, src, elements, size, every, NULL),
+                     count_plainly(expected, bits, src, elements, size, every));
+    assert_memory_equal(counts, expected, sizeof *counts << bits);
+    free(src);
+    free(expected);
+    free(counts);
+}
+
+static void symbols_are_counted_and_content_hashed(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned size, bits;
+    } kinds[] = {{1, 6}, {1, 7}, {2, 7}, {2, 9}, {4, 9}, {8, 12}};
+    znn_isa_level list[ZNN_ISA_AVX512 + 1];
+    size_t n = other_paths(list);
+    list[n++] = ZNN_ISA_SCALAR;
+    for (size_t p = 0; p < n; p++)
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+            for (unsigned every = 1; every <= 4; every *= 2) {
+                const znn_paths *paths = paths_of(list[p]);
+                for (unsigned i = 0; i < 20; i++)
+                    check_counts(paths, kinds[k].bits, 1 + random_below(8000), kinds[k].size, every);
+                /* where the blocks that are hashed on the way end */
+                for (size_t bytes = 4096; bytes <= 4096 + 192; bytes += 8)
+                    check_counts(paths, kinds[k].bits, bytes / kinds[k].size, kinds[k].size, every);
+                check_counts(paths, kinds[k].bits, 65536 + random_below(200), kinds[k].size, every);
+            }
+}
+
 static void random_symbols(znn_symbols *symbols, const znn_fields *f)
 {
     for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
@@ -540,6 +601,7 @@ int main(void)
         cmocka_unit_test(narrow_streams_are_the_same_both_ways),
         cmocka_unit_test(narrow_decoders_agree_on_noise),
         cmocka_unit_test(escapes_are_read_the_same),
+        cmocka_unit_test(symbols_are_counted_and_content_hashed),
         cmocka_unit_test(elements_are_cut_and_joined_the_same),
         cmocka_unit_test(chunks_are_the_same_both_ways),
         cmocka_unit_test(damaged_chunks_get_the_same_answer),

@@ -1,0 +1,2 @@
+#define COUNT znn_count_scalar
+#include "chunk/counts_loop.h"
