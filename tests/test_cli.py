@@ -312,7 +312,8 @@ def test_rm_syncs_the_result_before_the_source_goes(znn, weights_file, tmp_path)
         return
     log = tmp_path / "log"
     traced = "trace=fsync,?rename,?renameat,?renameat2,?link,?unlink,linkat,unlinkat"
-    subprocess.run([strace, "-f", "-o", log, "-e", traced, znn, "--rm", weights_file], check=True, env=with_sanitizer("detect_leaks=0"))
+    subprocess.run([strace, "-f", "-o", log, "-e", traced, znn, "--rm", weights_file], check=True,
+                   env=with_sanitizer("detect_leaks=0"))
     calls = [line.split(None, 1)[1] for line in log.read_text().splitlines() if "(" in line]
     syncs = [i for i, call in enumerate(calls) if call.startswith("fsync")]
     named = next(i for i, call in enumerate(calls) if call.startswith(("link", "rename")))
