@@ -273,9 +273,9 @@ static void codes_of(const znn_narrow_table *t, uint8_t codes[ZNN_NARROW_INDICES
 /* The index that those are coded as whose symbol the table does not know. */
 static uint8_t common_of(const znn_narrow_table *t)
 {
-    unsigned best = 0;
-    for (unsigned i = 1; i < ZNN_NARROW_INDICES; i++)
-        if (t->freq[i] > t->freq[best] && !(t->tail_count && i == t->tail[0]))
+    unsigned best = ZNN_NARROW_INDICES;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
+        if (!(t->tail_count && i == t->tail[0]) && (best == ZNN_NARROW_INDICES || t->freq[i] > t->freq[best]))
             best = i;
     return (uint8_t)best;
 }
