@@ -1,4 +1,4 @@
-/* What fuzzing found and nothing else had: one test each. */
+/* What fuzzing and static analysis found and nothing else had: one test each. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,11 +55,20 @@ static void what_the_table_does_not_know_is_not_coded_as_the_escape(void **state
     free(content);
 }
 
+/* A pointer that was never set was freed then. */
+static void no_streams_of_some_size_are_a_wrong_argument(void **state)
+{
+    (void)state;
+    uint64_t size;
+    assert_int_equal(znn_zipnn_content_size(NULL, 5, &size), ZNN_ERROR_ARGUMENT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_read_that_fails_at_the_files_begin_is_an_input_output_error),
         cmocka_unit_test(what_the_table_does_not_know_is_not_coded_as_the_escape),
+        cmocka_unit_test(no_streams_of_some_size_are_a_wrong_argument),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
