@@ -466,12 +466,13 @@ def test_random_mutations_are_refused_or_restore_the_content(run_znn, tmp_path):
 
 
 def test_content_larger_than_the_disk_is_refused_before_it_is_written(run_znn, tmp_path):
-    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    # What is free may grow meanwhile; the disk does not.
+    size = os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize
     # A frame of zeros, so often that its content exceeds the disk.
     frame = run_znn("-c", input=bytes(64 * MIB)).stdout
-    copies = free // (64 * MIB) + 2
+    copies = size // (64 * MIB) + 2
     if copies * len(frame) > 64 * MIB:
-        frame, copies = run_znn("-c", input=bytes(1024 * MIB)).stdout, free // (1024 * MIB) + 2
+        frame, copies = run_znn("-c", input=bytes(1024 * MIB)).stdout, size // (1024 * MIB) + 2
     path = tmp_path / "huge.znn"
     with open(path, "wb") as file:
         for _ in range(copies):
