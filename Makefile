@@ -10,7 +10,10 @@ BENCH_FLAGS ?=
 PYTHON = .venv/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all configure setup demo test python bench install clean format
+FUZZ_SECONDS ?= 1800
+SOAK_MINUTES ?= 30
+
+.PHONY: all configure setup demo test python bench fuzz soak install clean format
 
 all: configure
 	cmake --build $(BUILD) -j $(JOBS)
@@ -43,6 +46,16 @@ bench: setup
 	@$(MAKE) all
 	@bench/setup
 	.venv-bench/bin/python bench/run.py $(BUILD)/znn $(BENCH_FLAGS)
+
+# A campaign for each target, of that much processor time.
+fuzz:
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+# Random models for so long; then kills at hundreds of random moments.
+soak: setup
+	@$(MAKE) all
+	BUILD=$(BUILD) $(PYTHON) scripts/soak $(SOAK_MINUTES)
+	ZNN=$(abspath $(BUILD))/znn ZNN_KILLS=600 $(PYTHON) -m pytest tests/test_crash.py -k "random or many"
 
 install: all
 	DESTDIR="$(DESTDIR)" cmake --install $(BUILD)

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "message.h"
@@ -66,12 +65,27 @@ void source_close(source_file *source)
     source->fd = -1;
 }
 
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->ST_MTIME.tv_sec == b->ST_MTIME.tv_sec && a->ST_MTIME.tv_nsec == b->ST_MTIME.tv_nsec;
+}
+
+bool source_stayed(const source_file *source)
+{
+    struct stat now;
+    if (source->size == UINT64_MAX || source->is_spooled)
+        return true;
+    if (fstat(source->fd, &now) == 0 && is_same(&now, &source->status))
+        return true;
+    message_error(source->name, "the file changed while it was read");
+    return false;
+}
+
 static bool source_is_unchanged(const source_file *source)
 {
     struct stat now;
-    if (stat(source->name, &now) == 0 && now.st_dev == source->status.st_dev && now.st_ino == source->status.st_ino &&
-        now.st_size == source->status.st_size && now.ST_MTIME.tv_sec == source->status.ST_MTIME.tv_sec &&
-        now.ST_MTIME.tv_nsec == source->status.ST_MTIME.tv_nsec)
+    if (stat(source->name, &now) == 0 && is_same(&now, &source->status))
         return true;
     message_error(source->name, "changed meanwhile, and is kept");
     return false;
@@ -155,19 +169,6 @@ static bool check_structure(const cli_options *o, source_file *source, uint64_t 
     return false;
 }
 
-static bool has_room(const cli_options *o, const output *out, const char *name, uint64_t content_size)
-{
-    struct statvfs disk;
-    if (o->force || !out->temporary || fstatvfs(out->fd, &disk) != 0)
-        return true;
-    uint64_t available = (uint64_t)disk.f_bavail * disk.f_frsize;
-    if (content_size <= available)
-        return true;
-    message_error(name, "its content is %s, more than the %s that are free there; -f tries all the same",
-                  size_for_humans(content_size).text, size_for_humans(available).text);
-    return false;
-}
-
 static bool decompress(const cli_options *o, source_file *source, stream *s, stream_sink sink, void *opaque)
 {
     s->zipnn = source->zipnn;
@@ -179,12 +180,12 @@ static bool run_stream(const cli_options *o, source_file *source, stream *s, int
     sink_target to = {fd, target};
     *s = source_stream(source);
     if (o->mode == MODE_DECOMPRESS)
-        return decompress(o, source, s, sink_write, &to);
+        return decompress(o, source, s, sink_write, &to) && source_stayed(source);
     if (o->mode == MODE_CONVERT) {
         s->zipnn = source->zipnn;
         s->size = znn_zipnn_reader_size(source->zipnn);
     }
-    return (o->to_zipnn ? zipnn_compress : stream_compress)(s, &o->codec, sink_write, &to);
+    return (o->to_zipnn ? zipnn_compress : stream_compress)(s, &o->codec, sink_write, &to) && source_stayed(source);
 }
 
 /* That the result in `fd` and the source hold the same. */
@@ -234,7 +235,7 @@ static bool to_file(const cli_options *o, source_file *source, const char *targe
         return false;
     remove_source = remove_source && out.temporary;
     stream s;
-    bool ok = has_room(o, &out, source->name, content_size) && run_stream(o, source, &s, out.fd, target);
+    bool ok = output_has_room(&out, source->name, content_size) && run_stream(o, source, &s, out.fd, target);
     if (ok && remove_source)
         ok = verify(o, source, out.fd, target);
     ok = ok && output_copy_metadata(&out, regular && !source->is_stdin ? &source->status : NULL) &&

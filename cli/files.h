@@ -24,6 +24,9 @@ typedef struct {
 bool source_open(source_file *source, const char *name, const cli_options *options);
 void source_close(source_file *source);
 
+/* False after a message: if it is a file that was written to since it was opened. */
+bool source_stayed(const source_file *source);
+
 /* Remove it, unless it is no more what was read. False after a message. */
 bool source_remove(const source_file *source);
 

@@ -58,6 +58,7 @@ void help_print(void)
           "      --no-check     neither write nor verify checksums\n"
           "      --format F     zipnn: write what the Python package zipnn reads (default znn)\n"
           "      --base FILE    what a delta of zipnn's was made against\n"
+          "      --memory SIZE  -d, -t, -l: refuse what needs more than this a thread (default 64M)\n"
           "  -i N               -b: measure for at least N seconds (default 2)\n"
           "      --bench-size N -b: repeat small files to N MB (default 256)\n"
           "\n"

@@ -71,6 +71,24 @@ static bool set_bench_size(cli_options *o, const char **text)
     return true;
 }
 
+/* Bytes, or with K, M or G so many times 1024, 1024^2, 1024^3. */
+static bool set_memory(cli_options *o, const char **text)
+{
+    static const char units[] = "KMG";
+    uint64_t number;
+    if (!parse_number(text, UINT64_MAX >> 31, &number)) {
+        message_error(NULL, "--memory takes a size, such as 64M");
+        return false;
+    }
+    const char *unit = **text ? strchr(units, toupper((unsigned char)**text)) : NULL;
+    if (unit) {
+        number <<= 10 * (unit - units + 1);
+        ++*text;
+    }
+    o->codec.memory_limit = number;
+    return true;
+}
+
 static bool set_dtype(cli_options *o, const char **text)
 {
     int dtype = znn_dtype_from_name(*text);
@@ -226,7 +244,8 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
         const char *word;
         bool (*set)(cli_options *, const char **);
     } valued[] = {{"--dtype", set_dtype},           {"--threads", set_threads}, {"--output", set_output},
-                  {"--bench-size", set_bench_size}, {"--format", set_format},   {"--base", set_base}};
+                  {"--bench-size", set_bench_size}, {"--format", set_format},   {"--base", set_base},
+                  {"--memory", set_memory}};
     for (size_t i = 0; i < sizeof valued / sizeof *valued; i++) {
         size_t size = strlen(valued[i].word);
         if (strncmp(word, valued[i].word, size) == 0 && (word[size] == '=' || !word[size])) {

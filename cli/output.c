@@ -6,12 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "message.h"
 
-#define TEMPORARY_NAME ".znn-" "XX" "XX" "XX" ".tmp" /* six, which mkstemps replaces */
-#define TEMPORARY_SUFFIX 4 /* what follows them */
+/* Of the target's name, so that the next run finds what a killed one left; or six that mkstemps replaces. */
+#define DERIVED_NAME ".znn-%016llx.tmp"
+#define RANDOM_NAME ".znn-" "XX" "XX" "XX" ".tmp"
+#define RANDOM_SUFFIX 4 /* what follows them */
+#define NAME_ROOM 32
+#define ATTEMPTS 100
 
 /* ---- Signals ---- */
 
@@ -74,43 +80,161 @@ static void forget_temporary(output *out)
     out->temporary = NULL;
 }
 
+/* FNV-1a of the target's name without its folder. */
+static unsigned long long name_hash(const char *target)
+{
+    const char *slash = strrchr(target, '/');
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (const char *c = slash ? slash + 1 : target; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+/* Whoever renames or removes a temporary file holds its lock, so that what was
+ * locked under its name stays under it. */
+static bool is_still(const char *path, int fd)
+{
+    struct stat by_name, opened;
+    return lstat(path, &by_name) == 0 && fstat(fd, &opened) == 0 && by_name.st_dev == opened.st_dev &&
+           by_name.st_ino == opened.st_ino;
+}
+
+static bool lock(int fd, int how)
+{
+    int failed;
+    do {
+        failed = flock(fd, how);
+    } while (failed && errno == EINTR);
+    return failed == 0;
+}
+
+typedef enum { LEFTOVER_NONE, LEFTOVER_IN_USE, LEFTOVER_STAYS } leftover;
+
+/* Remove what a killed run left under the temporary name: a file that nobody has locked. */
+static leftover remove_leftover(const char *path)
+{
+    const int how = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    int fd = open(path, O_RDWR | how); /* network file systems lock only what may be written */
+    if (fd < 0 && errno == EACCES)
+        fd = open(path, O_RDONLY | how);
+    if (fd < 0)
+        return errno == ENOENT ? LEFTOVER_NONE : LEFTOVER_STAYS;
+    struct stat status;
+    leftover result = LEFTOVER_STAYS;
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+        if (!lock(fd, LOCK_EX | LOCK_NB))
+            result = errno == EWOULDBLOCK ? LEFTOVER_IN_USE : LEFTOVER_STAYS;
+        else if (!is_still(path, fd) || unlink(path) == 0)
+            result = LEFTOVER_NONE;
+    }
+    close(fd);
+    return result;
+}
+
+/* A new file under the derived name, locked: nobody else's, never one that was there. -1 with errno. */
+static int make_derived(const char *path)
+{
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        leftover found = remove_leftover(path);
+        if (found != LEFTOVER_NONE) {
+            errno = found == LEFTOVER_IN_USE ? EWOULDBLOCK : EEXIST;
+            return -1;
+        }
+        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0 && errno == EEXIST)
+            continue;
+        /* Another run may take it for a leftover until it is locked; a file system without locks has to do without. */
+        if (fd < 0 || !lock(fd, LOCK_EX) || is_still(path, fd))
+            return fd;
+        close(fd);
+    }
+    errno = EEXIST;
+    return -1;
+}
+
+static void name_temporary(output *out)
+{
+    char *folder = folder_of(out->target);
+    const size_t size = strlen(folder);
+    out->temporary = allocate(size + NAME_ROOM);
+    memcpy(out->temporary, folder, size);
+    snprintf(out->temporary + size, NAME_ROOM, DERIVED_NAME, name_hash(out->target));
+    free(folder);
+}
+
+/* False after a message. */
+static bool open_temporary(output *out)
+{
+    sigset_t old;
+    block_signals(&old);
+    out->fd = make_derived(out->temporary);
+    if (out->fd < 0 && errno == EEXIST) { /* somebody's who cannot be asked: another user, or no locks here */
+        strcpy(strrchr(out->temporary, '/') + 1, RANDOM_NAME);
+        out->fd = mkstemps(out->temporary, RANDOM_SUFFIX);
+        if (out->fd >= 0)
+            fcntl(out->fd, F_SETFD, FD_CLOEXEC);
+    }
+    const int error = errno;
+    if (out->fd >= 0)
+        temporary_now = out->temporary;
+    unblock_signals(&old);
+    if (out->fd >= 0)
+        return true;
+    if (error == EWOULDBLOCK)
+        message_error(out->target, "another znn is writing it");
+    else
+        message_error(out->target, "cannot write in its folder: %s", strerror(error));
+    forget_temporary(out);
+    return false;
+}
+
+/* Written in place. What was looked at must be what is opened: nothing may slip a file under it. */
+static bool open_in_place(output *out, const struct stat *seen)
+{
+    struct stat opened;
+    out->fd = open(out->target, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (out->fd < 0) {
+        message_error(out->target, "cannot open: %s", strerror(errno));
+        return false;
+    }
+    if (fstat(out->fd, &opened) == 0 && opened.st_dev == seen->st_dev && opened.st_ino == seen->st_ino)
+        return true;
+    message_error(out->target, "was replaced meanwhile");
+    output_discard(out);
+    return false;
+}
+
 bool output_open(output *out, const char *target, bool force)
 {
     *out = (output){.fd = -1, .target = target, .force = force};
     struct stat status;
     if (stat(target, &status) == 0 && !S_ISREG(status.st_mode)) {
-        if (S_ISDIR(status.st_mode)) {
-            message_error(target, "is a directory");
-            return false;
-        }
-        out->fd = open(target, O_WRONLY | O_CLOEXEC);
-        if (out->fd < 0)
-            message_error(target, "cannot open: %s", strerror(errno));
-        return out->fd >= 0;
-    }
-    if (!force && lstat(target, &status) == 0) {
-        message_error(target, "already exists; -f overwrites it");
+        if (!S_ISDIR(status.st_mode))
+            return open_in_place(out, &status);
+        message_error(target, "is a directory");
         return false;
     }
-    char *folder = folder_of(target);
-    out->temporary = allocate(strlen(folder) + sizeof TEMPORARY_NAME);
-    strcpy(out->temporary, folder);
-    strcat(out->temporary, TEMPORARY_NAME);
-    free(folder);
-    sigset_t old;
-    block_signals(&old);
-    out->fd = mkstemps(out->temporary, TEMPORARY_SUFFIX);
-    int error = errno;
-    if (out->fd >= 0)
-        temporary_now = out->temporary;
-    unblock_signals(&old);
-    if (out->fd < 0) {
-        message_error(target, "cannot write in its folder: %s", strerror(error));
+    name_temporary(out);
+    if (!force && lstat(target, &status) == 0) {
+        message_error(target, "already exists; -f overwrites it");
+        remove_leftover(out->temporary);
         forget_temporary(out);
         return false;
     }
-    fcntl(out->fd, F_SETFD, FD_CLOEXEC);
-    return true;
+    return open_temporary(out);
+}
+
+bool output_has_room(const output *out, const char *source, uint64_t size)
+{
+    struct statvfs disk;
+    if (out->force || !out->temporary || fstatvfs(out->fd, &disk) != 0)
+        return true;
+    uint64_t available = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (size <= available)
+        return true;
+    message_error(source, "its content is %s, more than the %s that are free there; -f tries all the same",
+                  size_for_humans(size).text, size_for_humans(available).text);
+    return false;
 }
 
 bool output_copy_metadata(output *out, const struct stat *source)
@@ -157,6 +281,12 @@ static bool take_name(const output *out)
 {
     if (out->force)
         return rename(out->temporary, out->target) == 0;
+#ifdef RENAME_NOREPLACE
+    if (renameat2(AT_FDCWD, out->temporary, AT_FDCWD, out->target, RENAME_NOREPLACE) == 0)
+        return true;
+    if (errno != EINVAL && errno != ENOSYS) /* what old kernels and some file systems say */
+        return false;
+#endif
     if (link(out->temporary, out->target) == 0)
         return unlink(out->temporary) == 0;
     if (errno == EEXIST)
@@ -170,39 +300,49 @@ static bool take_name(const output *out)
     return rename(out->temporary, out->target) == 0;
 }
 
+/* Closing tells of writes that failed late, on network file systems; the lock must stay until the file has its name. */
+static bool close_a_copy(int fd)
+{
+    int copy = dup(fd);
+    return copy >= 0 && close(copy) == 0;
+}
+
+static bool failed(const output *out, const char *what)
+{
+    message_error(out->target, "%s: %s", what, strerror(errno));
+    return false;
+}
+
 bool output_commit(output *out, bool sync)
 {
-    if (out->temporary && sync && fsync(out->fd) != 0) {
-        message_error(out->target, "cannot sync to disk: %s", strerror(errno));
-        return false;
+    if (out->temporary && sync && fsync(out->fd) != 0)
+        return failed(out, "cannot sync to disk");
+    if (!close_a_copy(out->fd))
+        return failed(out, "cannot write");
+    if (out->temporary) {
+        sigset_t old;
+        block_signals(&old); /* the name may be another run's as soon as it is free */
+        const bool taken = take_name(out);
+        const int error = errno;
+        if (taken)
+            forget_temporary(out);
+        unblock_signals(&old);
+        errno = error;
+        if (!taken)
+            return failed(out, "cannot put it in place");
     }
-    int fd = out->fd;
+    close(out->fd);
     out->fd = -1;
-    if (close(fd) != 0) {
-        message_error(out->target, "cannot write: %s", strerror(errno));
-        return false;
-    }
-    if (!out->temporary)
-        return true;
-    if (!take_name(out)) {
-        message_error(out->target, "cannot put it in place: %s", strerror(errno));
-        return false;
-    }
-    forget_temporary(out);
-    if (sync && !sync_folder(out->target)) {
-        message_error(out->target, "cannot sync its folder: %s", strerror(errno));
-        return false;
-    }
-    return true;
+    return !sync || sync_folder(out->target) || failed(out, "cannot sync its folder");
 }
 
 void output_discard(output *out)
 {
-    if (out->fd >= 0)
-        close(out->fd);
-    out->fd = -1;
     if (out->temporary) {
         unlink(out->temporary);
         forget_temporary(out);
     }
+    if (out->fd >= 0)
+        close(out->fd);
+    out->fd = -1;
 }

@@ -20,6 +20,7 @@ typedef struct {
     const znn_safetensors *file;
     const char *name; /* of what is written, or compared with; for messages */
     int fd;           /* -1: nowhere */
+    const output *out; /* NULL: not to be asked for room */
     bool compares;
     unsigned char *buffer; /* for comparing */
     size_t room;
@@ -78,6 +79,14 @@ static uint64_t content_of(const znn_safetensors *file)
     return size;
 }
 
+/* A small file may say that it holds terabytes. */
+static bool has_room(const znn_safetensors *file, const char *name, const target *t)
+{
+    uint64_t header_size = 0;
+    znn_safetensors_header(file, &header_size);
+    return !t->out || output_has_room(t->out, name, 8 + header_size + content_of(file));
+}
+
 /* Transform the file `fd`, called `name`, into *t. False after a message. */
 static bool transform(const cli_options *o, int fd, const char *name, bool compress, target *t, uint64_t *written)
 {
@@ -89,6 +98,10 @@ static bool transform(const cli_options *o, int fd, const char *name, bool compr
     znn_reason reason = {""};
     znn_safetensors *file;
     znn_status status = znn_safetensors_open_fn(&file, read_at, &fd, size, &o->codec, &reason);
+    if (status == ZNN_OK && !compress && !has_room(file, name, t)) {
+        znn_safetensors_free(file);
+        return false;
+    }
     if (status == ZNN_OK) {
         t->file = file;
         progress_begin(name, content_of(file));
@@ -164,9 +177,9 @@ static bool to_file(const cli_options *o, const source_file *source, const char 
     output out;
     if (!output_open(&out, result, o->force))
         return false;
-    target t = {.fd = out.fd, .name = result};
+    target t = {.fd = out.fd, .out = &out, .name = result};
     uint64_t written;
-    bool ok = transform(o, source->fd, source->name, compress, &t, &written);
+    bool ok = transform(o, source->fd, source->name, compress, &t, &written) && source_stayed(source);
     if (ok && ftruncate(out.fd, (off_t)written) != 0) {
         message_error(result, "cannot write: %s", strerror(errno));
         ok = false;

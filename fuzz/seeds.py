@@ -15,6 +15,9 @@ from pathlib import Path
 DTYPES = {"bf16": 2, "f16": 2, "f32": 4, "f64": 8, "f8_e4m3": 1, "f8_e5m2": 1, "i16": 2, "i32": 4, "i64": 8, "u8": 1}
 
 
+CONTEXT_ELEMENTS = 17000
+
+
 def weights(dtype, count, rng):
     """About normal numbers, as bytes of a dtype."""
     out = bytearray()
@@ -75,6 +78,18 @@ def main():
                     content=content * 3)
         put("zipnn", dtype, zipnn)
         put("command", f"zipnn-{dtype}", bytes([2, 0, 25, 1]) + zipnn)
+    # The context coder works on many elements: of one bit beside few exponents, so that their frame is small, and for
+    # round trips the input over and over, with noise.
+    for dtype, shift in {"bf16": 7, "f16": 10}.items():
+        width = DTYPES[dtype]
+        some = b"".join(((rng.randrange(2) << 8 * width - 1) | (17 - min(3, int(rng.expovariate(2)))) << shift).to_bytes(
+            width, "little") for _ in range(CONTEXT_ELEMENTS))
+        frame = run("-9", "--dtype", dtype, content=some)
+        assert frame[52] == 2, "not by the context coder"
+        put("decompress", f"always-context-{dtype}", bytes([1, 2, 3, 4]) + frame)
+    for number, dtype in {13: "f16", 14: "bf16", 15: "f32"}.items():
+        put("roundtrip", f"always-context-{dtype}",
+            bytes([number, 8 | 64, 0, 1, 128 + DTYPES[dtype] // 2, 1]) + weights(dtype, 1100, rng))
     for name, content in {"zeros": bytes(3000), "text": b"some words of text, " * 20, "noise": rng.randbytes(600),
                           "empty": b""}.items():
         put("decompress", name, bytes(4) + run(content=content))

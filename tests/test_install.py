@@ -95,7 +95,7 @@ def test_exports_exactly_what_the_header_declares(installed):
     assert exported == declared
 
 
-@pytest.mark.parametrize("compiler, standard", [("cc", "c99"), ("c++", "c++11")])
+@pytest.mark.parametrize("compiler, standard", [("cc", "c99"), ("cc", "c11"), ("c++", "c++11")])
 def test_the_header_is_clean_in_c_and_cplusplus(compiler, standard, installed, tmp_path):
     source = tmp_path / ("only.c" if compiler == "cc" else "only.cc")
     source.write_text("#include <znn.h>\n")

@@ -122,7 +122,7 @@ static uint64_t consider_wide(choice *c, const uint32_t *counts, unsigned symbol
     const uint32_t worth = (uint32_t)(elements / 65536);
     unsigned highest = 0, best = 0;
     for (unsigned s = 0; s < symbols; s++) {
-        if (counts[s] > worth)
+        if (counts[s] > worth) /* NOLINT(clang-analyzer-core.*): fold() wrote all of them */
             highest = s;
         if (counts[s] > counts[best])
             best = s;
@@ -238,9 +238,9 @@ static void codes_of(const znn_narrow_table *t, uint8_t codes[ZNN_NARROW_INDICES
 /* The index that those are coded as whose symbol the table does not know. */
 static uint8_t common_of(const znn_narrow_table *t)
 {
-    unsigned best = 0;
-    for (unsigned i = 1; i < ZNN_NARROW_INDICES; i++)
-        if (t->freq[i] > t->freq[best] && !(t->tail_count && i == t->tail[0]))
+    unsigned best = ZNN_NARROW_INDICES;
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
+        if (!(t->tail_count && i == t->tail[0]) && (best == ZNN_NARROW_INDICES || t->freq[i] > t->freq[best]))
             best = i;
     return (uint8_t)best;
 }

@@ -57,6 +57,7 @@ __attribute__((format(printf, 4, 5))) static znn_status fail(znn_reason *reason,
         at = (size_t)snprintf(text, sizeof reason->text, "tensor '%.255s': ", tensor);
     va_list values;
     va_start(values, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.*): it is not seen to be started above */
     vsnprintf(text + at, sizeof reason->text - at, format, values);
     va_end(values);
     for (char *c = text; *c; c++)
@@ -767,6 +768,7 @@ static znn_status compress_all(transformation *t, uint64_t *written)
     for (size_t i = 0; i < f->table.count && status == ZNN_OK; i++) {
         const uint64_t begin = t->at;
         status = compress_tensor(t, &f->table.entries[i]);
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): without places, status is an error */
         places[i] = (place){begin - 8 - header, t->at - begin};
     }
     *written = t->at;

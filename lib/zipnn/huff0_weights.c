@@ -115,9 +115,9 @@ static size_t read_coded(uint8_t weights[256], const uint8_t *src, size_t size)
     size_t head = read_frequencies(frequency, &symbols, &accuracy, src, size);
     if (!head || head >= size || !src[size - 1])
         return 0;
-    uint8_t symbol_of[STATES_MAX], bits_of[STATES_MAX], base_of[STATES_MAX];
+    uint8_t symbol_of[STATES_MAX] = {0}, bits_of[STATES_MAX] = {0}, base_of[STATES_MAX] = {0};
     spread(symbol_of, frequency, symbols, accuracy);
-    unsigned next[WEIGHT_MAX + 1], states = 1u << accuracy;
+    unsigned next[WEIGHT_MAX + 1] = {0}, states = 1u << accuracy;
     for (unsigned s = 0; s < symbols; s++)
         next[s] = frequency[s] < 0 ? 1 : (unsigned)frequency[s];
     for (unsigned i = 0; i < states; i++) {

@@ -468,7 +468,7 @@ int znn_zipnn_is(const void *src, uint64_t src_size)
 
 znn_status znn_zipnn_content_size(const void *src, uint64_t src_size, uint64_t *content_size)
 {
-    znn_zipnn_reader *r;
+    znn_zipnn_reader *r = NULL; /* stays so where the arguments are refused */
     if (!content_size)
         return ZNN_ERROR_ARGUMENT;
     znn_status status = znn_zipnn_reader_open(&r, src, src_size, NULL);
