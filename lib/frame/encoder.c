@@ -37,7 +37,7 @@ struct znn_encoder {
     portion portion;
     znn_out_buffer *out;  /* the caller's, while the line runs */
     size_t emitted_bytes; /* of the block that is the line's first */
-    znn_status status;    /* that stopped the line */
+    znn_status take_status, put_status; /* that stopped the line */
     uint8_t *table; /* entries of the chunk table */
     size_t table_size, table_room;
     uint64_t content_size, frame_size;
@@ -102,8 +102,8 @@ static bool take_piece(void *argument, size_t index, bool alone)
         if (p->used == p->size || (!p->at_end && p->size - p->used < znn_plan_wants(e->plan)))
             return false;
         s->src = p->src + p->used;
-        e->status = znn_plan_next(e->plan, s->src, p->size - p->used, p->at_end, &s->piece);
-        if (e->status != ZNN_OK)
+        e->take_status = znn_plan_next(e->plan, s->src, p->size - p->used, p->at_end, &s->piece);
+        if (e->take_status != ZNN_OK)
             return false;
     } while (s->piece.size == 0); /* the plan wants to see more */
     p->used += s->piece.size;
@@ -149,7 +149,7 @@ static bool put_block(void *argument, size_t index)
     const size_t size = ZNN_BLOCK_HEADER_SIZE + s->chunk.stored_size;
     if (s->to == s->block && e->out->pos == e->out->size)
         return false;
-    if (e->emitted_bytes == 0 && (e->status = account_for(e, s)) != ZNN_OK)
+    if (e->emitted_bytes == 0 && (e->put_status = account_for(e, s)) != ZNN_OK)
         return false;
     if (s->to == s->block) {
         emit(e->out, s->block, size, &e->emitted_bytes);
@@ -235,10 +235,10 @@ static znn_status run_line(znn_encoder *e, znn_out_buffer *out, portion p, size_
 {
     e->portion = p;
     e->out = out;
-    e->status = ZNN_OK;
+    e->take_status = e->put_status = ZNN_OK;
     znn_line_run(&e->line, e->workers.pool);
     *used = e->portion.used;
-    return e->status;
+    return e->put_status != ZNN_OK ? e->put_status : e->take_status;
 }
 
 /* Encode and emit all that can be; true in *blocked if out is full. */
