@@ -23,7 +23,7 @@ typedef struct {
     size_t stop_at; /* put refuses this one, once */
     uint64_t numbers[SLOTS];
     _Atomic int taking, putting, working; /* how many are in there */
-    bool wrong;
+    _Atomic bool wrong;
 } squares;
 
 static void dawdle(uint64_t number)
