@@ -175,17 +175,17 @@ static bool decompress(const cli_options *o, source_file *source, stream *s, str
     return s->zipnn ? zipnn_decompress(s, sink, opaque) : stream_decompress(s, &o->codec, sink, opaque);
 }
 
-static bool run_stream(const cli_options *o, source_file *source, stream *s, int fd, const char *target)
+static bool run_stream(const cli_options *o, source_file *source, stream *s, sink_target to)
 {
-    sink_target to = {fd, target};
     *s = source_stream(source);
-    if (o->mode == MODE_DECOMPRESS)
-        return decompress(o, source, s, sink_write, &to) && source_stayed(source);
     if (o->mode == MODE_CONVERT) {
         s->zipnn = source->zipnn;
         s->size = znn_zipnn_reader_size(source->zipnn);
     }
-    return (o->to_zipnn ? zipnn_compress : stream_compress)(s, &o->codec, sink_write, &to) && source_stayed(source);
+    const bool ok = o->mode == MODE_DECOMPRESS
+                        ? decompress(o, source, s, sink_write, &to)
+                        : (o->to_zipnn ? zipnn_compress : stream_compress)(s, &o->codec, sink_write, &to);
+    return ok && source_stayed(source) && sink_finish(&to);
 }
 
 /* That the result in `fd` and the source hold the same. */
@@ -213,7 +213,7 @@ static void report(const cli_options *o, const stream *s, const char *target)
 static bool to_stdout(const cli_options *o, source_file *source)
 {
     stream s;
-    if (!run_stream(o, source, &s, STDOUT_FILENO, "standard output"))
+    if (!run_stream(o, source, &s, (sink_target){.fd = STDOUT_FILENO, .name = "standard output"}))
         return false;
     report(o, &s, "standard output");
     return true;
@@ -235,7 +235,8 @@ static bool to_file(const cli_options *o, source_file *source, const char *targe
         return false;
     remove_source = remove_source && out.temporary;
     stream s;
-    bool ok = output_has_room(&out, source->name, content_size) && run_stream(o, source, &s, out.fd, target);
+    const sink_target to = {.fd = out.fd, .name = target, .is_own_file = out.temporary != NULL};
+    bool ok = output_has_room(&out, source->name, content_size) && run_stream(o, source, &s, to);
     if (ok && remove_source)
         ok = verify(o, source, out.fd, target);
     ok = ok && output_copy_metadata(&out, regular && !source->is_stdin ? &source->status : NULL) &&

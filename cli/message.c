@@ -42,15 +42,15 @@ char *printable(const char *name)
 
 static void say(const char *name, const char *format, va_list arguments)
 {
-    progress_clear();
+    char *clean = name ? printable(name) : NULL;
+    progress_hold();
     fputs("znn: ", stderr);
-    if (name) {
-        char *clean = printable(name);
+    if (clean)
         fprintf(stderr, "%s: ", clean);
-        free(clean);
-    }
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
+    progress_release();
+    free(clean);
 }
 
 void message_error(const char *name, const char *format, ...)
@@ -79,12 +79,13 @@ void message_done(const char *name, const char *format, ...)
         return;
     va_list arguments;
     va_start(arguments, format);
-    progress_clear();
     char *clean = printable(name);
+    progress_hold();
     fprintf(stderr, "%s: ", clean);
-    free(clean);
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
+    progress_release();
+    free(clean);
     va_end(arguments);
 }
 

@@ -1,5 +1,6 @@
 #include "progress.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -16,6 +17,9 @@ static struct {
     uint64_t total;
     double begun, next;
 } line;
+
+/* Held while anything is written to stderr, and `line` is looked at: threads that read and write have messages too. */
+static pthread_mutex_t writing = PTHREAD_MUTEX_INITIALIZER;
 
 double seconds_now(void)
 {
@@ -36,14 +40,8 @@ void progress_begin(const char *name, uint64_t total)
     line.next = line.begun + FIRST_AFTER;
 }
 
-void progress_update(uint64_t done)
+static void show(uint64_t done, double now)
 {
-    if (!line.active)
-        return;
-    double now = seconds_now();
-    if (now < line.next)
-        return;
-    line.next = now + INTERVAL;
     line.shown = true;
     fprintf(stderr, "\r\033[K%s: %s", line.name, size_for_humans(done).text);
     if (line.total != UINT64_MAX && line.total >= done && line.total)
@@ -52,16 +50,36 @@ void progress_update(uint64_t done)
     fflush(stderr);
 }
 
-void progress_clear(void)
+void progress_update(uint64_t done)
 {
+    if (!line.active)
+        return;
+    double now = seconds_now();
+    if (now < line.next)
+        return;
+    line.next = now + INTERVAL;
+    pthread_mutex_lock(&writing);
+    show(done, now);
+    pthread_mutex_unlock(&writing);
+}
+
+void progress_hold(void)
+{
+    pthread_mutex_lock(&writing);
     if (line.shown)
         fputs("\r\033[K", stderr);
     line.shown = false;
 }
 
+void progress_release(void)
+{
+    pthread_mutex_unlock(&writing);
+}
+
 void progress_end(void)
 {
-    progress_clear();
+    progress_hold();
+    progress_release();
     free(line.name);
     line.name = NULL;
     line.active = false;

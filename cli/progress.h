@@ -9,8 +9,9 @@ void progress_begin(const char *name, uint64_t total);
 void progress_update(uint64_t done);
 void progress_end(void);
 
-/* Take the line away before something else is written; it comes back. */
-void progress_clear(void);
+/* Take the line away while something else is written, by any thread; it comes back. */
+void progress_hold(void);
+void progress_release(void);
 
 /* Seconds on a clock that only moves forward. */
 double seconds_now(void);

@@ -6,6 +6,8 @@
 
 #include <znn.h>
 
+#include "sink.h"
+
 typedef struct {
     int fd;
     const char *name;        /* for messages */
@@ -21,20 +23,9 @@ typedef struct {
 /* The next bytes of the input, `size` or all that are left: how many; -1 after a message. */
 ptrdiff_t stream_read(stream *s, void *dst, size_t size);
 
-/* Takes what was made; false, after a message, to stop. */
-typedef bool (*stream_sink)(void *opaque, const void *src, size_t size);
-
 /* False after a message. */
 bool stream_compress(stream *s, const znn_options *options, stream_sink sink, void *opaque);
 bool stream_decompress(stream *s, const znn_options *options, stream_sink sink, void *opaque);
-
-bool sink_nothing(void *opaque, const void *src, size_t size);
-
-typedef struct {
-    int fd;
-    const char *name;
-} sink_target;
-bool sink_write(void *target, const void *src, size_t size);
 
 /* True if the frames in frames_fd hold exactly what content_fd does; both are
  * read from their begin. Messages name the frames' file. */

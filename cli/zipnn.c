@@ -36,7 +36,7 @@ static bool spool(source_file *source)
     if (file)
         fclose(file);
     uint8_t *buffer = allocate(STREAMING_CHUNK);
-    sink_target target = {fd, "a temporary file"};
+    sink_target target = {.fd = fd, .name = "a temporary file", .is_own_file = true};
     ptrdiff_t n = (ptrdiff_t)source->start_size;
     uint64_t size = 0;
     memcpy(buffer, source->start, source->start_size);

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pty
+import resource
 import select
 import shutil
 import signal
@@ -427,12 +428,14 @@ def test_truncation_is_refused_anywhere(run_znn, tmp_path):
         check_bad(run_znn, tmp_path, frame[:size])
 
 
-def test_a_damaged_byte_is_refused_and_its_place_told(run_znn, tmp_path):
+@pytest.mark.parametrize("threads", ["-T1", "-T2", "-T5"])
+def test_a_damaged_byte_is_refused_and_its_place_told(run_znn, tmp_path, threads):
     frame = bytearray(run_znn("-c", input=bf16_bytes(3_000_000)).stdout)
     place = len(frame) * 3 // 4
     frame[place] ^= 0x10
     check_bad(run_znn, tmp_path, bytes(frame), "at byte ")
-    message = last_message(run_znn("-d", tmp_path / "bad.znn", status=1))
+    message = last_message(run_znn("-d", threads, tmp_path / "bad.znn", status=1))
+    assert names_in(tmp_path) == ["bad.znn"]
     told = int(message.split("at byte ")[1].split()[0])
     assert place - 4 * MIB < told <= place  # the begin of the chunk
 
@@ -490,13 +493,64 @@ def test_a_full_disk_is_reported(znn, weights_file, packed, device):
         assert done.returncode == 1 and b"cannot write" in done.stderr
 
 
+@pytest.mark.parametrize("threads", ["-T1", "-T2", "-T5"])
+@pytest.mark.parametrize("kills", [False, True], ids=["ignored", "killed"])
+def test_a_file_that_may_not_grow_is_reported_and_leaves_nothing(znn, run_znn, tmp_path, threads, kills):
+    """As on a full disk, in the middle of a large file; SIGXFSZ may be left to end the command."""
+    source, compressed = tmp_path / "weights", tmp_path / "weights.znn"
+    source.write_bytes(bf16_bytes(6_000_000))
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL if kills else signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_001, 3_000_001))
+
+    def fails(*arguments):
+        done = subprocess.run([znn, threads, "--rm", *arguments], stderr=subprocess.PIPE, preexec_fn=limit, timeout=60)
+        assert done.returncode == (-signal.SIGXFSZ if kills else 1)
+        assert kills or "cannot write: " + os.strerror(errno.EFBIG) in last_message(done)
+
+    fails(source)
+    assert names_in(tmp_path) == ["weights"]
+    run_znn("--rm", source)
+    fails("-d", compressed)
+    assert names_in(tmp_path) == ["weights.znn"]
+
+
+@pytest.mark.parametrize("threads", ["-T1", "-T2"])
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="nothing here that fails to be read")
+def test_a_failed_read_is_reported_and_leaves_nothing(run_znn, tmp_path, threads):
+    done = run_znn(threads, "-o", tmp_path / "result", "/proc/self/mem", status=1)
+    assert last_message(done).startswith("znn: /proc/self/mem: cannot read: ")
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("threads", ["-T1", "-T2"])
+def test_a_reader_that_goes_away_ends_the_work(znn, tmp_path, threads):
+    path = tmp_path / "weights"
+    path.write_bytes(bf16_bytes(6_000_000))
+    process = subprocess.Popen([znn, threads, "-c", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert len(process.stdout.read(100_000)) == 100_000
+    process.stdout.close()
+    assert process.wait(timeout=60) == -signal.SIGPIPE
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="space is had in advance on Linux only")
+@pytest.mark.parametrize("threads", ["-T1", "-T2"])
+def test_no_space_is_kept_beyond_the_result(run_znn, weights_file, tmp_path, threads):
+    run_znn(threads, weights_file)
+    run_znn(threads, "-d", f"{weights_file}.znn", "-o", tmp_path / "back")
+    for name in [f"{weights_file}.znn", tmp_path / "back"]:
+        assert os.stat(name).st_blocks * 512 < os.stat(name).st_size + MIB
+
+
 # ---- Signals, memory ----
 
 
+@pytest.mark.parametrize("threads", ["-T1", "-T2"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_the_source_and_nothing_else(znn, tmp_path, number):
+def test_a_signal_leaves_the_source_and_nothing_else(znn, tmp_path, number, threads):
     os.mkfifo(tmp_path / "source")
-    process = subprocess.Popen([znn, "--rm", "-f", "-o", tmp_path / "result", tmp_path / "source"])
+    process = subprocess.Popen([znn, threads, "--rm", "-f", "-o", tmp_path / "result", tmp_path / "source"])
     content = bf16_bytes(4_000_000)
     with open(tmp_path / "source", "wb") as pipe:
         pipe.write(content)  # so large that work is under way once it is through
@@ -535,22 +589,23 @@ def peak_memory(znn, *arguments):
                               env=with_sanitizer("quarantine_size_mb=1")).stdout)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("threads", [0, 1, 2, 4, 12])
 def test_memory_stays_bounded(znn, tmp_path, threads):
     path = tmp_path / "large"
     block = bf16_bytes(8 * MIB)
     with open(path, "wb") as file:
-        for _ in range(12):
+        for _ in range(24 if threads == 12 else 12):
             file.write(block)
             file.write(bytes(9 * MIB + 1))
 
     def peak(*arguments):
         return peak_memory(znn, f"-T{threads}", *arguments)
 
-    limit = (64 + 4 * threads) * MIB
+    limit = (64 + 4 * (threads or os.cpu_count())) * MIB
     assert path.stat().st_size > 3 * limit
     assert peak(path) < limit
     assert peak("-t", f"{path}.znn") < limit
+    assert peak("-l", f"{path}.znn") < limit
     assert peak("-d", f"{path}.znn", "-o", tmp_path / "back") < limit
     assert subprocess.run(["cmp", path, tmp_path / "back"]).returncode == 0
 

@@ -1,14 +1,15 @@
-/* The streaming encoder. Input is planned into pieces, a batch of pieces is
- * encoded at once, one a worker, and written out in order. */
+/* The streaming encoder. Input is planned into pieces, which go through a line: several
+ * are encoded at once, while those before them are handed out in order. */
 #include "formats/plan.h"
 #include "frame/layout.h"
+#include "frame/line.h"
 #include "frame/workers.h"
 
-#define SLOTS_A_WORKER 2   /* so that a slow chunk delays the others less */
-#define LARGE_CHUNK_LOG 19 /* from here on one, to save memory */
+#define USUAL_CHUNK_LOG 17 /* or more: what the table is made for */
+#define SLOTS_MORE 2 /* than workers, so that a slow chunk delays the others less */
 
 typedef struct {
-    const uint8_t *src;
+    const uint8_t *src; /* of the portion at hand */
     znn_piece piece;
     uint8_t *block; /* own buffer */
     uint8_t *to;    /* where header and payload go: block, or the caller's buffer */
@@ -16,17 +17,28 @@ typedef struct {
     znn_status status;
 } slot;
 
+/* What is planned from, and whether the content ends with it. */
+typedef struct {
+    const uint8_t *src;
+    size_t size, used;
+    bool at_end;
+} portion;
+
 struct znn_encoder {
     znn_options options;
     znn_allocator allocator;
     unsigned chunk_log;
     znn_workers workers;
+    znn_line line;
     znn_plan *plan;
     uint8_t *input; /* what waits for more before it can be planned */
     size_t input_size, input_room;
     slot *slots;
     size_t slots_count;
-    size_t filled, emitted, emitted_bytes; /* of the current batch */
+    portion portion;
+    znn_out_buffer *out;  /* the caller's, while the line runs */
+    size_t emitted_bytes; /* of the block that is the line's first */
+    znn_status take_status, put_status; /* that stopped the line */
     uint8_t *table; /* entries of the chunk table */
     size_t table_size, table_room;
     uint64_t content_size, frame_size;
@@ -44,6 +56,8 @@ void znn_encoder_free(znn_encoder *e)
         return;
     if (e->workers.pool)
         znn_workers_free(&e->workers);
+    if (e->line.slots)
+        znn_line_destroy(&e->line);
     znn_plan_free(e->plan);
     for (size_t i = 0; e->slots && i < e->slots_count; i++)
         znn_dealloc(&e->allocator, e->slots[i].block);
@@ -52,6 +66,104 @@ void znn_encoder_free(znn_encoder *e)
     znn_dealloc(&e->allocator, e->table);
     znn_dealloc(&e->allocator, e);
 }
+
+static void emit(znn_out_buffer *out, const uint8_t *src, size_t size, size_t *pos)
+{
+    size_t n = ZNN_MIN(size - *pos, out->size - out->pos);
+    if (n)
+        memcpy((uint8_t *)out->dst + out->pos, src + *pos, n);
+    out->pos += n;
+    *pos += n;
+}
+
+static bool grow(znn_encoder *e, uint8_t **buffer, size_t used, size_t *room, size_t needed)
+{
+    if (needed <= *room)
+        return true;
+    size_t wanted = ZNN_MAX(needed, *room + *room / 2);
+    uint8_t *larger = znn_alloc(&e->allocator, wanted);
+    if (!larger)
+        return false;
+    if (used)
+        memcpy(larger, *buffer, used);
+    znn_dealloc(&e->allocator, *buffer);
+    *buffer = larger;
+    *room = wanted;
+    return true;
+}
+
+/* ---- The line's steps ---- */
+
+static bool take_piece(void *argument, size_t index, bool alone)
+{
+    znn_encoder *e = argument;
+    portion *p = &e->portion;
+    slot *s = &e->slots[index];
+    do {
+        if (p->used == p->size || (!p->at_end && p->size - p->used < znn_plan_wants(e->plan)))
+            return false;
+        s->src = p->src + p->used;
+        e->take_status = znn_plan_next(e->plan, s->src, p->size - p->used, p->at_end, &s->piece);
+        if (e->take_status != ZNN_OK)
+            return false;
+    } while (s->piece.size == 0); /* the plan wants to see more */
+    p->used += s->piece.size;
+    /* It needs no buffer where its place in the caller's is known and has room. */
+    const bool direct = alone && e->out->size - e->out->pos >=
+                                     ZNN_BLOCK_HEADER_SIZE + znn_chunk_encode_room(s->piece.size);
+    s->to = direct ? (uint8_t *)e->out->dst + e->out->pos : s->block;
+    return true;
+}
+
+static void encode_piece(void *argument, size_t index, unsigned worker)
+{
+    znn_encoder *e = argument;
+    slot *s = &e->slots[index];
+    s->status = znn_chunk_encode(e->workers.coders[worker], s->to + ZNN_BLOCK_HEADER_SIZE, s->src, s->piece.size,
+                                 s->piece.dtype, e->options.level, e->options.checksum, &s->chunk);
+    if (s->status == ZNN_OK)
+        znn_block_write(s->to, &s->chunk, s->piece.starts_segment);
+}
+
+/* Once for each block, when the first of its bytes is handed out. */
+static znn_status account_for(znn_encoder *e, const slot *s)
+{
+    if (s->status != ZNN_OK)
+        return s->status;
+    if (!grow(e, &e->table, e->table_size, &e->table_room, e->table_size + ZNN_TABLE_ENTRY_SIZE))
+        return ZNN_ERROR_MEMORY;
+    const uint32_t stored = s->chunk.stored_size + ZNN_BLOCK_HEADER_SIZE;
+    znn_store32(e->table + e->table_size, s->chunk.content_size);
+    znn_store32(e->table + e->table_size + 4, stored);
+    e->table_size += ZNN_TABLE_ENTRY_SIZE;
+    e->frame_size += stored;
+    e->content_size += s->chunk.content_size;
+    if (e->options.checksum)
+        znn_hasher_update(&e->whole, s->to, ZNN_BLOCK_HEADER_SIZE);
+    return ZNN_OK;
+}
+
+static bool put_block(void *argument, size_t index)
+{
+    znn_encoder *e = argument;
+    const slot *s = &e->slots[index];
+    const size_t size = ZNN_BLOCK_HEADER_SIZE + s->chunk.stored_size;
+    if (s->to == s->block && e->out->pos == e->out->size)
+        return false;
+    if (e->emitted_bytes == 0 && (e->put_status = account_for(e, s)) != ZNN_OK)
+        return false;
+    if (s->to == s->block) {
+        emit(e->out, s->block, size, &e->emitted_bytes);
+        if (e->emitted_bytes < size)
+            return false;
+    } else {
+        e->out->pos += size;
+    }
+    e->emitted_bytes = 0;
+    return true;
+}
+
+static const znn_line_steps line_steps = {take_piece, encode_piece, put_block};
 
 static size_t block_room(const znn_encoder *e)
 {
@@ -80,8 +192,8 @@ znn_status znn_encoder_new(znn_encoder **encoder, const znn_options *options)
     size_t chunk_max = (size_t)1 << e->chunk_log;
     bool ok = znn_workers_init(&e->workers, checked.threads, chunk_max, 1, &allocator);
     if (ok) {
-        const bool single = e->workers.count == 1 || e->chunk_log >= LARGE_CHUNK_LOG;
-        e->slots_count = (single ? 1 : SLOTS_A_WORKER) * (size_t)e->workers.count;
+        e->slots_count = e->workers.count == 1 ? 1 : (size_t)e->workers.count + SLOTS_MORE;
+        znn_line_init(&e->line, &line_steps, e, e->slots_count);
         e->slots = znn_alloc(&allocator, e->slots_count * sizeof *e->slots);
         ok = e->slots != NULL;
     }
@@ -97,21 +209,16 @@ znn_status znn_encoder_new(znn_encoder **encoder, const znn_options *options)
     return ZNN_OK;
 }
 
-static void emit(znn_out_buffer *out, const uint8_t *src, size_t size, size_t *pos)
-{
-    size_t n = ZNN_MIN(size - *pos, out->size - out->pos);
-    if (n)
-        memcpy((uint8_t *)out->dst + out->pos, src + *pos, n);
-    out->pos += n;
-    *pos += n;
-}
-
 static znn_status begin_frame(znn_encoder *e)
 {
     znn_plan_free(e->plan);
     e->plan = znn_plan_new(e->options.dtype, (size_t)1 << e->chunk_log, &e->allocator);
     if (!e->plan)
         return ZNN_ERROR_MEMORY;
+    /* A table that grows is there twice while it is copied: better at once, where the size is told and true. */
+    const uint64_t entries = e->options.content_size >> USUAL_CHUNK_LOG;
+    if (e->options.content_size != ZNN_SIZE_UNKNOWN && entries < SIZE_MAX / ZNN_TABLE_ENTRY_SIZE)
+        (void)grow(e, &e->table, 0, &e->table_room, (size_t)entries * ZNN_TABLE_ENTRY_SIZE);
     znn_header header = {.chunk_log = e->chunk_log,
                          .checksums = e->options.checksum,
                          .content_size = e->options.content_size};
@@ -121,144 +228,65 @@ static znn_status begin_frame(znn_encoder *e)
     e->content_size = 0;
     e->frame_size = ZNN_HEADER_SIZE;
     e->table_size = 0;
-    e->filled = e->emitted = e->emitted_bytes = 0;
+    e->emitted_bytes = 0;
+    znn_line_clear(&e->line);
     znn_hasher_begin(&e->whole);
     e->state = BODY;
     return ZNN_OK;
 }
 
-static bool grow(znn_encoder *e, uint8_t **buffer, size_t used, size_t *room, size_t needed)
+/* Encode and hand out what can be of `p`, after what waits; how far it got is in p->used. */
+static znn_status run_line(znn_encoder *e, znn_out_buffer *out, portion p, size_t *used)
 {
-    if (needed <= *room)
-        return true;
-    size_t wanted = ZNN_MAX(needed, *room + *room / 2);
-    uint8_t *larger = znn_alloc(&e->allocator, wanted);
-    if (!larger)
-        return false;
-    if (used)
-        memcpy(larger, *buffer, used);
-    znn_dealloc(&e->allocator, *buffer);
-    *buffer = larger;
-    *room = wanted;
-    return true;
-}
-
-static void encode_one(void *argument, size_t index, unsigned worker)
-{
-    znn_encoder *e = argument;
-    slot *s = &e->slots[index];
-    s->status = znn_chunk_encode(e->workers.coders[worker], s->to + ZNN_BLOCK_HEADER_SIZE, s->src, s->piece.size,
-                                 s->piece.dtype, e->options.level, e->options.checksum, &s->chunk);
-    if (s->status == ZNN_OK)
-        znn_block_write(s->to, &s->chunk, s->piece.starts_segment);
-}
-
-static znn_status encode_batch(znn_encoder *e, znn_out_buffer *out)
-{
-    for (size_t i = 0; i < e->filled; i++)
-        e->slots[i].to = e->slots[i].block;
-    /* One chunk at a time needs no buffer where the caller's has room. */
-    const size_t room = ZNN_BLOCK_HEADER_SIZE + znn_chunk_encode_room(e->slots[0].piece.size);
-    const bool direct = e->slots_count == 1 && out->size - out->pos >= room;
-    if (direct)
-        e->slots[0].to = (uint8_t *)out->dst + out->pos;
-    znn_pool_run(e->workers.pool, encode_one, e, e->filled);
-    if (!grow(e, &e->table, e->table_size, &e->table_room, e->table_size + e->filled * ZNN_TABLE_ENTRY_SIZE))
-        return ZNN_ERROR_MEMORY;
-    for (size_t i = 0; i < e->filled; i++) {
-        slot *s = &e->slots[i];
-        if (s->status != ZNN_OK)
-            return s->status;
-        uint32_t stored = s->chunk.stored_size + ZNN_BLOCK_HEADER_SIZE;
-        znn_store32(e->table + e->table_size, s->chunk.content_size);
-        znn_store32(e->table + e->table_size + 4, stored);
-        e->table_size += ZNN_TABLE_ENTRY_SIZE;
-        e->frame_size += stored;
-        e->content_size += s->chunk.content_size;
-        if (e->options.checksum)
-            znn_hasher_update(&e->whole, s->to, ZNN_BLOCK_HEADER_SIZE);
-    }
-    e->emitted = e->emitted_bytes = 0;
-    if (direct) {
-        out->pos += ZNN_BLOCK_HEADER_SIZE + e->slots[0].chunk.stored_size;
-        e->emitted = 1;
-    }
-    return ZNN_OK;
-}
-
-/* Plan pieces of src until a batch is full; *used is what they cover. */
-static znn_status fill_batch(znn_encoder *e, const uint8_t *src, size_t size, bool at_end, size_t *used)
-{
-    e->filled = e->emitted = 0;
-    *used = 0;
-    while (e->filled < e->slots_count && *used < size && (at_end || size - *used >= znn_plan_wants(e->plan))) {
-        slot *s = &e->slots[e->filled];
-        znn_status status = znn_plan_next(e->plan, src + *used, size - *used, at_end, &s->piece);
-        if (status != ZNN_OK)
-            return status;
-        if (s->piece.size == 0)
-            continue; /* the plan wants to see more */
-        s->src = src + *used;
-        *used += s->piece.size;
-        e->filled++;
-    }
-    return ZNN_OK;
-}
-
-static bool emit_batch(znn_encoder *e, znn_out_buffer *out)
-{
-    for (; e->emitted < e->filled; e->emitted++, e->emitted_bytes = 0) {
-        slot *s = &e->slots[e->emitted];
-        size_t size = ZNN_BLOCK_HEADER_SIZE + s->chunk.stored_size;
-        emit(out, s->to, size, &e->emitted_bytes);
-        if (e->emitted_bytes < size)
-            return false;
-    }
-    return true;
+    e->portion = p;
+    e->out = out;
+    e->take_status = e->put_status = ZNN_OK;
+    znn_line_run(&e->line, e->workers.pool);
+    *used = e->portion.used;
+    return e->put_status != ZNN_OK ? e->put_status : e->take_status;
 }
 
 /* Encode and emit all that can be; true in *blocked if out is full. */
 static znn_status run_body(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *in, bool flush, bool *blocked)
 {
     for (;;) {
-        *blocked = !emit_batch(e, out);
-        if (*blocked)
-            return ZNN_OK;
         const uint8_t *from = (const uint8_t *)in->src + in->pos;
-        size_t left = in->size - in->pos, used = 0;
+        const size_t left = in->size - in->pos;
+        size_t used = 0;
         /* Enough for every worker, whatever the caller's portions. */
         const size_t wants = ZNN_MAX(znn_plan_wants(e->plan), (e->slots_count + 1) << e->chunk_log);
-        znn_status status = ZNN_OK;
+        znn_status status;
         if (e->input_size == 0 && (flush || left >= wants)) {
             /* Straight from the caller's buffer. */
-            status = fill_batch(e, from, left, flush, &used);
+            status = run_line(e, out, (portion){from, left, 0, flush}, &used);
             in->pos += used;
         } else {
-            size_t n = wants > e->input_size ? ZNN_MIN(left, wants - e->input_size) : 0;
+            const size_t n = wants > e->input_size ? ZNN_MIN(left, wants - e->input_size) : 0;
             if (!grow(e, &e->input, e->input_size, &e->input_room, wants))
                 return ZNN_ERROR_MEMORY;
             if (n)
                 memcpy(e->input + e->input_size, from, n);
             e->input_size += n;
             in->pos += n;
-            bool at_end = flush && in->pos == in->size;
-            e->filled = e->emitted = 0;
-            if (at_end || e->input_size >= wants)
-                status = fill_batch(e, e->input, e->input_size, at_end, &used);
+            const bool at_end = flush && in->pos == in->size;
+            const bool enough = at_end || e->input_size >= wants;
+            status = run_line(e, out, (portion){e->input, enough ? e->input_size : 0, 0, at_end}, &used);
+            e->input_size -= used;
+            if (used && e->input_size <= n) { /* what is left can be had from the caller's buffer */
+                in->pos -= e->input_size;
+                e->input_size = 0;
+            } else if (used) {
+                memmove(e->input, e->input + used, e->input_size);
+            }
         }
-        if (status == ZNN_OK && e->filled)
-            status = encode_batch(e, out);
         if (status != ZNN_OK)
             return status;
-        if (e->input_size) { /* the pieces were encoded, so their bytes may go */
-            e->input_size -= used;
-            memmove(e->input, e->input + used, e->input_size);
-        }
-        if (e->filled == 0 && in->pos == in->size)
+        *blocked = e->line.first < e->line.next;
+        if (*blocked || (used == 0 && in->pos == in->size))
             return ZNN_OK;
-        if (e->filled == 0 && e->input_size == 0) {
+        if (used == 0 && e->input_size == 0) {
             /* Less than the plan wants: keep it. */
-            size_t rest = in->size - in->pos;
+            const size_t rest = in->size - in->pos;
             if (!grow(e, &e->input, 0, &e->input_room, rest))
                 return ZNN_ERROR_MEMORY;
             memcpy(e->input, (const uint8_t *)in->src + in->pos, rest);
@@ -327,9 +355,9 @@ static znn_status run(znn_encoder *e, znn_out_buffer *out, znn_in_buffer *in, zn
     }
     if (pending) {
         size_t n = e->small_size - e->small_pos;
-        for (size_t i = e->emitted; i < e->filled; i++)
-            n += ZNN_BLOCK_HEADER_SIZE + e->slots[i].chunk.stored_size;
-        n -= e->emitted < e->filled ? e->emitted_bytes : 0;
+        for (size_t i = e->line.first; i < e->line.next; i++)
+            n += ZNN_BLOCK_HEADER_SIZE + e->slots[i % e->slots_count].chunk.stored_size;
+        n -= e->emitted_bytes;
         if (directive == ZNN_END && e->state != ENDED)
             n = ZNN_MAX(n, 1);
         if (directive != ZNN_CONTINUE)
