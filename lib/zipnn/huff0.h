@@ -35,25 +35,20 @@ typedef struct {
  * a block; dst then holds anything, nothing outside it was touched. */
 bool znn_huff0_decode(znn_huff0_decoder *decoder, const znn_huff0_block *blocks, unsigned count);
 
+#define ZNN_HUFF0_ROOM (ZNN_HUFF0_MAX / 4 * ZNN_HUFF0_BITS_MAX / 8 + 8) /* for any stream, and what a store goes beyond */
+
 /* What encoding works with. */
 typedef struct {
-    uint32_t count[8][256]; /* two for each quarter */
-    uint64_t code[256];     /* the code in the highest bits, its length in the low byte */
+    uint32_t count[256];
+    uint64_t code[256]; /* the code in the highest bits, its length in the low byte */
     uint8_t description[136];
     size_t description_size;
-    size_t stream_size[4];
-    uint8_t value; /* of a plane that holds nothing else */
+    uint8_t room[4][ZNN_HUFF0_ROOM];
 } znn_huff0_encoder;
 
-/* The exact size of src as a block: 1 if it is one byte repeated, 0 if it
- * cannot be a block (too small or large, or its code cannot be described). */
-size_t znn_huff0_prepare(znn_huff0_encoder *encoder, const uint8_t *src, size_t size);
-
-/* Write the block that was prepared, exactly as many bytes as that said. */
-void znn_huff0_encode(const znn_huff0_encoder *encoder, uint8_t *dst, const uint8_t *src, size_t size);
-
-/* True if a sample says that coding would save less than about 3 %. */
-bool znn_huff0_hopeless(const uint8_t *src, size_t size);
+/* Write src as a block of at most `most` bytes; its size: 1 if src is one byte
+ * repeated, 0 if it cannot be such a block, or that is not worth trying. */
+size_t znn_huff0_encode(znn_huff0_encoder *encoder, uint8_t *dst, size_t most, const uint8_t *src, size_t size);
 
 /* ---- Inside ---- */
 
@@ -62,7 +57,7 @@ bool znn_huff0_hopeless(const uint8_t *src, size_t size);
 size_t znn_huff0_read_weights(uint8_t weights[256], const uint8_t *src, size_t src_size);
 size_t znn_huff0_write_weights(uint8_t *dst, size_t capacity, const uint8_t *weights, size_t count);
 
-/* Lengths of at most 11 bits for 2 symbols or more; 0 for those that do not occur. */
+/* Lengths of at most 11 bits for 2 symbols or more, whose codes fill the space; 0 for those that do not occur. */
 void znn_huff0_lengths(uint8_t lengths[256], const uint32_t count[256]);
 
 /* Streams being read, from their ends: of one block, or of two at once. `bits`
@@ -89,9 +84,11 @@ typedef struct {
     void (*one)(znn_huff0_readers *streams, const uint16_t *a);
     void (*one_twice)(znn_huff0_readers *streams, const uint16_t *a, const uint16_t *b);
     void (*many)(znn_huff0_readers *streams, const uint64_t *a); /* four streams */
-    void (*encode)(znn_huff0_writer streams[2], const uint64_t code[256]);
+    void (*encode)(znn_huff0_writer streams[4], const uint64_t code[256]);
+    /* Count once what occurs and was not counted. */
+    void (*mark)(uint32_t count[256], const uint8_t *src, size_t size);
 } znn_huff0_loops;
-extern const znn_huff0_loops znn_huff0_scalar, znn_huff0_avx2;
+extern const znn_huff0_loops znn_huff0_scalar, znn_huff0_avx2, znn_huff0_avx512;
 const znn_huff0_loops *znn_huff0_loops_here(void); /* the fastest of this machine */
 
 #endif

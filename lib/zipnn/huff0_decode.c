@@ -126,8 +126,11 @@ static bool close_stream(const znn_huff0_readers *s, unsigned i, const uint8_t *
 const znn_huff0_loops *znn_huff0_loops_here(void)
 {
 #if ZNN_X86
-    if (znn_cpu_isa() >= ZNN_ISA_AVX2)
-        return &znn_huff0_avx2;
+    switch (znn_cpu_isa()) {
+    case ZNN_ISA_AVX512: return &znn_huff0_avx512;
+    case ZNN_ISA_AVX2: return &znn_huff0_avx2;
+    default: break;
+    }
 #endif
     return &znn_huff0_scalar;
 }
