@@ -9,8 +9,18 @@
 #define ZNN_HUFF0_BITS_MAX 11 /* of a code */
 #define ZNN_HUFF0_SIZE_MIN 12 /* of content: below, four streams never save */
 
+/* For 64 lanes of a block, about a quarter more than they need on average, and 84 rows of a symbol of each. */
+#define ZNN_HUFF0_LANE_SIZE 2624
+#define ZNN_HUFF0_LANES_MEMORY (64 * (ZNN_HUFF0_LANE_SIZE + 84))
+
+typedef struct {
+    uint8_t symbol, length;
+} znn_huff0_code;
+
 /* The tables of a block. */
 typedef struct {
+    znn_huff0_code codes[256]; /* in the order of their bits */
+    unsigned count;
     /* By the next 11 bits: length of the first code, and its symbol in the high byte. */
     uint16_t one[1 << ZNN_HUFF0_BITS_MAX];
     /* By the next k bits, at index 2^k + bits: as many whole codes as they
@@ -21,6 +31,7 @@ typedef struct {
 /* What decoding works with. One belongs to one thread. */
 typedef struct {
     znn_huff0_tables tables[2];
+    uint8_t memory[2 * ZNN_HUFF0_LANES_MEMORY + 64]; /* for lanes */
 } znn_huff0_decoder;
 
 typedef struct {
@@ -69,6 +80,14 @@ typedef struct {
     uint8_t *out[8], *end[8];
 } znn_huff0_readers;
 
+/* A block and its first four streams, for lanes. */
+typedef struct {
+    znn_huff0_readers *streams;
+    const uint8_t *src;
+    size_t src_size;
+    const uint16_t *one;
+} znn_huff0_lanes_block;
+
 /* A stream being written, from its last symbol to its first: `bits` has the
  * newest at the top, of which `count` are not written yet. */
 typedef struct {
@@ -81,6 +100,8 @@ typedef struct {
  * be passed, and leave the rest. `a` and `b` are the tables of the first and
  * the last four streams. */
 typedef struct {
+    /* Or NULL. Read 1 or 2 large blocks as far as can be proved. */
+    void (*lanes)(uint8_t *memory, const znn_huff0_lanes_block *blocks, unsigned count);
     void (*one)(znn_huff0_readers *streams, const uint16_t *a);
     void (*one_twice)(znn_huff0_readers *streams, const uint16_t *a, const uint16_t *b);
     void (*many)(znn_huff0_readers *streams, const uint64_t *a); /* four streams */
@@ -88,6 +109,7 @@ typedef struct {
     /* Count once what occurs and was not counted. */
     void (*mark)(uint32_t count[256], const uint8_t *src, size_t size);
 } znn_huff0_loops;
+void znn_huff0_lanes_avx512(uint8_t *memory, const znn_huff0_lanes_block *blocks, unsigned count);
 extern const znn_huff0_loops znn_huff0_scalar, znn_huff0_avx2, znn_huff0_avx512;
 const znn_huff0_loops *znn_huff0_loops_here(void); /* the fastest of this machine */
 
