@@ -236,18 +236,16 @@ static inline __attribute__((always_inline)) unsigned take(lanes *l, unsigned co
     return beyond ? STEPS_MIN : steps;
 }
 
-/* Into the second cache; it may lie anywhere. */
-static inline void prefetch(uintptr_t from, size_t size)
+/* 64 places are too many for a processor to foresee what is read next. Prefetching gained nothing over this. */
+static void bring_near(const uint8_t *src, size_t size)
 {
-    for (uintptr_t at = from; at < from + size; at += 64)
-        __builtin_prefetch((const void *)at, 0, 2);
+    for (size_t i = 0; i < size; i += 64)
+        (void)*(const volatile uint8_t *)(src + i);
 }
 
-/* Until every lane is at its stop, or there is no more room. What follows the
- * last block is likely to be the next, which 64 places are too many to be foreseen. */
+/* Until every lane is at its stop, or there is no more room. */
 static inline __attribute__((always_inline)) void run(lanes *l, unsigned count, unsigned steps)
 {
-    uintptr_t ahead = (uintptr_t)(l[count - 1].block->src + l[count - 1].block->src_size);
     for (unsigned done = 0, row = 0; done + ROWS <= LANE_SIZE;) {
         __mmask16 any = 0;
         for (unsigned k = 0; k < count; k++)
@@ -265,8 +263,6 @@ static inline __attribute__((always_inline)) void run(lanes *l, unsigned count, 
         unsigned taken = take(l, count, row, steps);
         steps -= taken < steps;
         row += taken;
-        prefetch(ahead, taken * count * ROW);
-        ahead += taken * count * ROW;
         if (row >= ROWS_STORED) {
             row -= ROWS_STORED;
             for (unsigned k = 0; k < count; k++) {
@@ -377,7 +373,7 @@ void znn_huff0_lanes_avx512(uint8_t *memory, const znn_huff0_lanes_block *blocks
         const znn_huff0_lanes_block *b = &blocks[k];
         if (!load_tables(&l[count].t, b->one))
             continue;
-        prefetch((uintptr_t)b->src, b->src_size);
+        bring_near(b->src, b->src_size);
         l[count].block = b;
         l[count].rows = memory + (-(uintptr_t)memory & (ROW - 1)) + count * ZNN_HUFF0_LANES_MEMORY;
         l[count].symbols = l[count].rows + ROWS * ROW;
