@@ -144,7 +144,7 @@ static inline __m512i load_eight(const uint8_t *src, const uint32_t at[8])
 }
 
 /* `positions` are 64 or more. */
-static inline windows load_windows(const uint8_t *src, const __m512i positions[GROUPS])
+static inline __attribute__((always_inline)) windows load_windows(const uint8_t *src, const __m512i positions[GROUPS])
 {
     __m512i bits[8];
     uint32_t at[LANES];
@@ -184,7 +184,7 @@ static inline void skip(__m512i words[4], __m512i count)
 }
 
 /* The next symbol of each lane to a row, those of a and b in turns; the bits of their codes, so too. */
-static inline __m512i take_one(uint8_t *row, windows *w, const tables *t)
+static inline __attribute__((always_inline)) __m512i take_one(uint8_t *row, windows *w, const tables *t, bool few_long)
 {
     const __m512i of_b = _mm512_set1_epi16((short)0xFF00);
     __m512i first = _mm512_ternarylogic_epi64(_mm512_srli_epi16(w->a[0], 8), w->b[0], of_b, 0xD8);
@@ -192,9 +192,9 @@ static inline __m512i take_one(uint8_t *row, windows *w, const tables *t)
     __mmask64 is_long = _mm512_cmplt_epu8_mask(first, t->first_short);
     __mmask64 upper = _mm512_movepi8_mask(first), long_upper = _mm512_movepi8_mask(whole);
     __m512i length = _mm512_mask_mov_epi8(look_up(t->length, first, upper), is_long,
-                                          look_up(t->long_length, whole, long_upper));
+                                          few_long ? _mm512_permutex2var_epi8(t->long_length[0], whole, t->long_length[1]) : look_up(t->long_length, whole, long_upper));
     __m512i symbol = _mm512_mask_mov_epi8(look_up(t->symbol, first, upper), is_long,
-                                          look_up(t->long_symbol, whole, long_upper));
+                                          few_long ? _mm512_permutex2var_epi8(t->long_symbol[0], whole, t->long_symbol[1]) : look_up(t->long_symbol, whole, long_upper));
     _mm512_store_si512(row, symbol);
     skip(w->a, length); /* which counts by the lowest 4 bits */
     skip(w->b, _mm512_srli_epi16(length, 8));
@@ -203,7 +203,7 @@ static inline __m512i take_one(uint8_t *row, windows *w, const tables *t)
 
 /* Take `steps` of all lanes of `count` blocks, which is known when this is compiled; STEPS_MIN if there are not the
  * bits for more. The lanes are moved on; how many steps. */
-static inline __attribute__((always_inline)) unsigned take(lanes *l, unsigned count, unsigned row, unsigned steps)
+static inline __attribute__((always_inline)) unsigned take(lanes *l, unsigned count, bool few_long, unsigned row, unsigned steps)
 {
     windows w[BLOCKS];
     __m512i sum[BLOCKS], least[BLOCKS] = {0};
@@ -218,7 +218,7 @@ static inline __attribute__((always_inline)) unsigned take(lanes *l, unsigned co
     for (unsigned i = 0; i < steps; i++) /* what waits in one block is filled with the other */
         for (unsigned k = 0; k < count; k++) {
             least[k] = i == STEPS_MIN ? sum[k] : least[k];
-            sum[k] = _mm512_add_epi8(sum[k], take_one(l[k].rows + (row + i) * ROW, &w[k], &l[k].t));
+            sum[k] = _mm512_add_epi8(sum[k], take_one(l[k].rows + (row + i) * ROW, &w[k], &l[k].t, few_long));
         }
     for (unsigned k = 0; k < count; k++)
         beyond |= _mm512_cmpgt_epu8_mask(sum[k], _mm512_set1_epi8(LOADED));
@@ -244,7 +244,7 @@ static void bring_near(const uint8_t *src, size_t size)
 }
 
 /* Until every lane is at its stop, or there is no more room. */
-static inline __attribute__((always_inline)) void run(lanes *l, unsigned count, unsigned steps)
+static inline __attribute__((always_inline)) void run(lanes *l, unsigned count, bool few_long, unsigned steps)
 {
     for (unsigned done = 0, row = 0; done + ROWS <= LANE_SIZE;) {
         __mmask16 any = 0;
@@ -260,7 +260,7 @@ static inline __attribute__((always_inline)) void run(lanes *l, unsigned count, 
                 store_rows(&l[k], done);
             return;
         }
-        unsigned taken = take(l, count, row, steps);
+        unsigned taken = take(l, count, few_long, row, steps);
         steps -= taken < steps;
         row += taken;
         if (row >= ROWS_STORED) {
@@ -386,16 +386,17 @@ void znn_huff0_lanes_avx512(uint8_t *memory, const znn_huff0_lanes_block *blocks
         return;
     unsigned per_symbol = (unsigned)(bytes * 8 * 16 / symbols); /* sixteenths of a bit */
     unsigned steps = ZNN_MAX(STEPS_MIN, ZNN_MIN(STEPS_MAX, 48 * 16 / ZNN_MAX(per_symbol, 1)));
+    bool few_long=true;for (unsigned k = 0; k < count; k++)few_long&=(_mm_cvtsi128_si32(_mm512_castsi512_si128(l[k].t.first_short))&255)<=16;
     for (unsigned k = 0; k < count; k++)
         place(&l[k], WARM_UP * per_symbol / 16);
     for (unsigned i = 0; i < WARM_UP;)
-        i += count == 2 ? take(l, 2, 0, steps) : take(l, 1, 0, steps);
+        i += count == 2 ? take(l, 2, false, 0, steps) : take(l, 1, false, 0, steps);
     for (unsigned k = 0; k < count; k++)
         start(&l[k]);
     if (count == 2)
-        run(l, 2, steps);
+        {if(few_long)run(l, 2, true, steps);else run(l, 2, false, steps);}
     else
-        run(l, 1, steps);
+        run(l, 1, false, steps);
     for (unsigned k = 0; k < count; k++)
         for (unsigned g = 0; g < GROUPS; g++)
             prove(&l[k], g);
