@@ -42,28 +42,32 @@ static unsigned sort_leaves(leaf leaves[256], const uint32_t count[256])
     return total;
 }
 
-/* Huffman's lengths, without a limit, by descending length: `leaves` are by ascending
- * count, so the next two to join are always at the front of the leaves or of the joined. */
+/* Huffman's lengths, without a limit, by descending length: `leaves` are by ascending count, so the next two to join
+ * are always at the front of the leaves or of the joined, where none are left UINT64_MAX. */
 static void optimal_lengths(uint8_t *length, const leaf *leaves, unsigned n)
 {
-    uint64_t weight[256]; /* of the joined, in the order they were made, which is ascending */
-    uint16_t parent[512]; /* of leaf i, and of joined node n + i */
+    uint64_t leaf_weight[257], weight[257] = {UINT64_MAX}; /* of the joined in the order they are made, so ascending */
+    uint16_t parent[512];                                  /* of leaf i, and of joined node n + i */
+    for (unsigned i = 0; i < n; i++)
+        leaf_weight[i] = leaves[i].count;
+    leaf_weight[n] = UINT64_MAX;
     unsigned next_leaf = 0, next_joined = 0;
     for (unsigned made = 0; made < n - 1; made++) {
         uint64_t sum = 0;
         for (unsigned k = 0; k < 2; k++) {
-            bool take_leaf = next_joined == made || (next_leaf < n && leaves[next_leaf].count <= weight[next_joined]);
-            sum += take_leaf ? leaves[next_leaf].count : weight[next_joined];
+            uint64_t of_leaf = leaf_weight[next_leaf], of_joined = weight[next_joined];
+            unsigned take_leaf = of_leaf <= of_joined;
+            sum += ZNN_MIN(of_leaf, of_joined);
             parent[take_leaf ? next_leaf : n + next_joined] = (uint16_t)made;
             next_leaf += take_leaf;
             next_joined += !take_leaf;
         }
         weight[made] = sum;
+        weight[made + 1] = UINT64_MAX;
     }
-    uint8_t depth[256];
-    depth[n - 2] = 0;
-    for (unsigned i = n - 2; i-- > 0;)
-        depth[i] = (uint8_t)(depth[parent[n + i]] + 1);
+    uint8_t depth[256] = {0};
+    for (unsigned i = n - 1; i-- > 1;)
+        depth[i - 1] = (uint8_t)(depth[parent[n + i - 1]] + 1);
     for (unsigned i = 0; i < n; i++)
         length[i] = (uint8_t)(depth[parent[i]] + 1);
 }
@@ -271,6 +275,6 @@ size_t znn_huff0_encode(znn_huff0_encoder *e, uint8_t *dst, size_t most, const u
     }
     if (size < ZNN_HUFF0_SIZE_MIN || hopeless(src, size))
         return 0;
-    size_t whole = encode_by(e, dst, most, src, size, size < COUNT_ALL ? 1 : 4);
+    size_t whole = encode_by(e, dst, most, src, size, size < COUNT_ALL ? 1 : size < 2 * COUNT_ALL ? 4 : 8);
     return whole == SIZE_MAX ? encode_by(e, dst, most, src, size, 1) : whole;
 }

@@ -28,7 +28,7 @@
 #define LOADED 57    /* bits at least, of which a lane has its next symbols */
 #define STEPS_MIN 5  /* codes that are always among them */
 #define STEPS_MAX 20 /* at once; ROWS is 84 */
-#define WARM_UP 48   /* symbols */
+#define WARM_UP 24   /* symbols, after which most lanes are in step */
 #define SKIP_MAX 200 /* symbols at most that the warming up failed to skip */
 #define SHORT 8      /* bits of a code that the first look decides */
 #define LONG_MAX 32  /* of 256: the share of longer codes that the second look can decide */
@@ -36,6 +36,7 @@
 /* Lengths and symbols of codes, by their first 8 bits from `first_short` on; below, by all 11. */
 typedef struct {
     __m512i length[4], symbol[4], long_length[4], long_symbol[4], first_short;
+    bool few_long; /* all in the first halves of their tables */
 } tables;
 
 /* 64 bits of each lane by words, the next first: of 32 lanes in a, of the others in b. */
@@ -72,6 +73,7 @@ static bool load_tables(tables *t, const uint16_t *one)
         t->long_symbol[i] = _mm512_loadu_si512(long_symbol + 64 * i);
     }
     t->first_short = _mm512_set1_epi8((char)first_short);
+    t->few_long = first_short <= LONG_MAX / 2;
     return first_short <= LONG_MAX;
 }
 
@@ -123,6 +125,7 @@ static inline void store_rows(const lanes *l, unsigned done)
 
 /* ---- Reading ---- */
 
+/* `upper`: where the table's second half is meant. */
 static inline __m512i look_up(const __m512i table[4], __m512i at, __mmask64 upper)
 {
     return _mm512_mask_blend_epi8(upper, _mm512_permutex2var_epi8(table[0], at, table[1]),
@@ -183,7 +186,8 @@ static inline void skip(__m512i words[4], __m512i count)
     words[3] = _mm512_shldv_epi16(words[3], _mm512_setzero_si512(), count);
 }
 
-/* The next symbol of each lane to a row, those of a and b in turns; the bits of their codes, so too. */
+/* The next symbol of each lane to a row, those of a and b in turns; the bits of their codes, so too. `few_long`: the
+ * long codes are all in the first halves of their tables; it is known when this is compiled. */
 static inline __attribute__((always_inline)) __m512i take_one(uint8_t *row, windows *w, const tables *t, bool few_long)
 {
     const __m512i of_b = _mm512_set1_epi16((short)0xFF00);
@@ -191,10 +195,12 @@ static inline __attribute__((always_inline)) __m512i take_one(uint8_t *row, wind
     __m512i whole = _mm512_ternarylogic_epi64(_mm512_srli_epi16(w->a[0], 5), _mm512_slli_epi16(w->b[0], 3), of_b, 0xD8);
     __mmask64 is_long = _mm512_cmplt_epu8_mask(first, t->first_short);
     __mmask64 upper = _mm512_movepi8_mask(first), long_upper = _mm512_movepi8_mask(whole);
-    __m512i length = _mm512_mask_mov_epi8(look_up(t->length, first, upper), is_long,
-                                          few_long ? _mm512_permutex2var_epi8(t->long_length[0], whole, t->long_length[1]) : look_up(t->long_length, whole, long_upper));
-    __m512i symbol = _mm512_mask_mov_epi8(look_up(t->symbol, first, upper), is_long,
-                                          few_long ? _mm512_permutex2var_epi8(t->long_symbol[0], whole, t->long_symbol[1]) : look_up(t->long_symbol, whole, long_upper));
+    __m512i long_length = few_long ? _mm512_permutex2var_epi8(t->long_length[0], whole, t->long_length[1])
+                                   : look_up(t->long_length, whole, long_upper);
+    __m512i long_symbol = few_long ? _mm512_permutex2var_epi8(t->long_symbol[0], whole, t->long_symbol[1])
+                                   : look_up(t->long_symbol, whole, long_upper);
+    __m512i length = _mm512_mask_mov_epi8(look_up(t->length, first, upper), is_long, long_length);
+    __m512i symbol = _mm512_mask_mov_epi8(look_up(t->symbol, first, upper), is_long, long_symbol);
     _mm512_store_si512(row, symbol);
     skip(w->a, length); /* which counts by the lowest 4 bits */
     skip(w->b, _mm512_srli_epi16(length, 8));
@@ -203,7 +209,8 @@ static inline __attribute__((always_inline)) __m512i take_one(uint8_t *row, wind
 
 /* Take `steps` of all lanes of `count` blocks, which is known when this is compiled; STEPS_MIN if there are not the
  * bits for more. The lanes are moved on; how many steps. */
-static inline __attribute__((always_inline)) unsigned take(lanes *l, unsigned count, bool few_long, unsigned row, unsigned steps)
+static inline __attribute__((always_inline)) unsigned take(lanes *l, unsigned count, bool few_long, unsigned row,
+                                                           unsigned steps)
 {
     windows w[BLOCKS];
     __m512i sum[BLOCKS], least[BLOCKS] = {0};
@@ -368,11 +375,13 @@ void znn_huff0_lanes_avx512(uint8_t *memory, const znn_huff0_lanes_block *blocks
 {
     lanes l[BLOCKS];
     unsigned count = 0;
+    bool few_long = true;
     size_t symbols = 0, bytes = 0;
     for (unsigned k = 0; k < given; k++) {
         const znn_huff0_lanes_block *b = &blocks[k];
         if (!load_tables(&l[count].t, b->one))
             continue;
+        few_long &= l[count].t.few_long;
         bring_near(b->src, b->src_size);
         l[count].block = b;
         l[count].rows = memory + (-(uintptr_t)memory & (ROW - 1)) + count * ZNN_HUFF0_LANES_MEMORY;
@@ -386,7 +395,6 @@ void znn_huff0_lanes_avx512(uint8_t *memory, const znn_huff0_lanes_block *blocks
         return;
     unsigned per_symbol = (unsigned)(bytes * 8 * 16 / symbols); /* sixteenths of a bit */
     unsigned steps = ZNN_MAX(STEPS_MIN, ZNN_MIN(STEPS_MAX, 48 * 16 / ZNN_MAX(per_symbol, 1)));
-    bool few_long=true;for (unsigned k = 0; k < count; k++)few_long&=(_mm_cvtsi128_si32(_mm512_castsi512_si128(l[k].t.first_short))&255)<=16;
     for (unsigned k = 0; k < count; k++)
         place(&l[k], WARM_UP * per_symbol / 16);
     for (unsigned i = 0; i < WARM_UP;)
@@ -394,7 +402,7 @@ void znn_huff0_lanes_avx512(uint8_t *memory, const znn_huff0_lanes_block *blocks
     for (unsigned k = 0; k < count; k++)
         start(&l[k]);
     if (count == 2)
-        {if(few_long)run(l, 2, true, steps);else run(l, 2, false, steps);}
+        few_long ? run(l, 2, true, steps) : run(l, 2, false, steps);
     else
         run(l, 1, false, steps);
     for (unsigned k = 0; k < count; k++)
