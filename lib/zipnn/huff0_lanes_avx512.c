@@ -134,8 +134,8 @@ static inline __m512i look_up(const __m512i table[4], __m512i at, __mmask64 uppe
 
 static inline __m128i load_two(const uint8_t *src, const uint32_t at[2])
 {
-    __m128d low = _mm_load_sd((const double *)(src + at[0]));
-    return _mm_castpd_si128(_mm_loadh_pd(low, (const double *)(src + at[1])));
+    __m128i low = _mm_loadl_epi64((const void *)(src + at[0]));
+    return _mm_insert_epi64(low, (long long)znn_load64(src + at[1]), 1);
 }
 
 /* Faster than to gather them. */

@@ -74,8 +74,8 @@ static inline uint64_t low_of(__m128i v)
 /* The upper first: what the lower writes goes over its end. */
 static inline void store_two(uint8_t *out, uint64_t at, __m128i words)
 {
-    _mm_storeh_pd((double *)(out + (uint8_t)(at >> 8)), _mm_castsi128_pd(words));
-    _mm_storel_pd((double *)(out + (uint8_t)at), _mm_castsi128_pd(words));
+    znn_store64(out + (uint8_t)(at >> 8), (uint64_t)_mm_extract_epi64(words, 1));
+    znn_store64(out + (uint8_t)at, low_of(words));
 }
 
 /* Eights of 8 to 63 bits. Each is stored with what goes beyond whole bytes of the one before it, of which that is the

@@ -263,6 +263,70 @@ static void test_damaged_blocks_never_write_outside(void **state)
     free(decoder);
 }
 
+/* Large blocks, damaged or not, one or two at once: whatever is made of them, each instruction set makes the same. */
+static void test_damaged_blocks_are_judged_alike_by_every_instruction_set(void **state)
+{
+    (void)state;
+    static const znn_isa_level levels[] = {ZNN_ISA_SCALAR, ZNN_ISA_AVX2, ZNN_ISA_AVX512};
+    znn_isa_level here = znn_cpu_isa();
+    znn_huff0_encoder *encoder = malloc(sizeof *encoder);
+    znn_huff0_decoder *decoder = malloc(sizeof *decoder);
+    unsigned accepted = 0, refused = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        uint8_t *block[2], *back[2][3];
+        znn_huff0_block blocks[2];
+        for (unsigned k = 0; k < 2; k++) {
+            size_t size = 16384 + random_number() % 20000;
+            uint8_t *src = malloc(size), *whole = malloc(2 * size);
+            switch (random_number() % 4) {
+            case 0: fill_mixed(src, size, 200); break;
+            case 1: fill_skewed(src, size, i % 200, 2 + i % 15); break;
+            case 2: fill_uniform(src, size, 0, 3 + i % 100); break;
+            default: /* places where lanes end up far from each other */
+                fill_skewed(src, size, 0, 3);
+                fill_uniform(src + random_number() % 8000, 8000, 0, 90);
+            }
+            size_t coded = znn_huff0_encode(encoder, whole, 2 * size, src, size);
+            assert_true(coded > 1);
+            block[k] = malloc(coded);
+            memcpy(block[k], whole, coded);
+            for (unsigned flips = random_number() % 4; flips > 1; flips--) {
+                size_t at = random_number() % (random_number() % 4 ? coded : 100);
+                block[k][at] ^= (uint8_t)(1u << random_number() % 8);
+            }
+            size_t claimed = random_number() % 8 ? size : size - 4 + random_number() % 8;
+            blocks[k] = (znn_huff0_block){NULL, claimed, block[k], coded};
+            for (unsigned l = 0; l < 3; l++)
+                back[k][l] = malloc(claimed);
+            free(src);
+            free(whole);
+        }
+        bool first = false;
+        for (unsigned l = 0; l < 3; l++) {
+            if (!znn_cpu_isa_use(levels[l]))
+                continue;
+            for (unsigned k = 0; k < 2; k++)
+                blocks[k].dst = back[k][l];
+            bool ok = znn_huff0_decode(decoder, blocks, 1 + i % 2);
+            first = l ? first : ok;
+            assert_int_equal(ok, first);
+            for (unsigned k = 0; ok && k < 1 + i % 2; k++)
+                assert_memory_equal(back[k][l], back[k][0], blocks[k].dst_size);
+        }
+        accepted += first;
+        refused += !first;
+        for (unsigned k = 0; k < 2; k++) {
+            free(block[k]);
+            for (unsigned l = 0; l < 3; l++)
+                free(back[k][l]);
+        }
+    }
+    assert_true(accepted > 50 && refused > 50); /* or the test is none */
+    znn_cpu_isa_use(here);
+    free(encoder);
+    free(decoder);
+}
+
 static void test_a_block_of_another_size_is_refused(void **state)
 {
     (void)state;
@@ -603,6 +667,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_a_repeated_byte_is_a_block_of_one, reset_random),
         cmocka_unit_test_setup(test_lengths_are_complete_and_within_the_limit, reset_random),
         cmocka_unit_test_setup(test_damaged_blocks_never_write_outside, reset_random),
+        cmocka_unit_test_setup(test_damaged_blocks_are_judged_alike_by_every_instruction_set, reset_random),
         cmocka_unit_test_setup(test_a_block_of_another_size_is_refused, reset_random),
         cmocka_unit_test_setup(test_groups_are_split_alike_by_every_instruction_set, reset_random),
         cmocka_unit_test_setup(test_streams_of_every_dtype_and_size_come_back, reset_random),
