@@ -4,6 +4,7 @@
 
 #include "znn.h"
 
+#include "base/cpu.h"
 #include "zipnn/huff0.h"
 
 #define CONTENT_MAX ((uint64_t)4 << 20)
@@ -22,17 +23,44 @@ static int read_file(void *opaque, uint64_t offset, void *dst, size_t size)
     return 0;
 }
 
-static void fuzz_block(const uint8_t *data, size_t size)
+/* One block, or two at once, by the fastest loops here and by plain ones: both must make the same of them. */
+static void fuzz_blocks(const uint8_t *data, size_t size)
 {
-    if (size < 2)
+    if (size < 6)
         return;
-    size_t dst_size = ((size_t)data[0] | (size_t)data[1] << 8) * 2 % ZNN_HUFF0_MAX + 1;
-    uint8_t *dst = malloc(dst_size);
+    znn_isa_level here = znn_cpu_isa();
     znn_huff0_decoder *decoder = malloc(sizeof *decoder);
-    znn_huff0_block block = {dst, dst_size, data + 2, size - 2};
-    znn_huff0_decode(decoder, &block, 1);
+    znn_huff0_block blocks[2];
+    uint8_t *dst[2][2];
+    unsigned count = 1 + data[4] % 2;
+    size_t first = count == 1 ? size - 5 : (size - 5) * data[4] / 256;
+    bool ok[2];
+    for (unsigned k = 0; k < count; k++) {
+        size_t dst_size = ((size_t)data[2 * k] | (size_t)data[2 * k + 1] << 8) * 2 % ZNN_HUFF0_MAX + 1;
+        size_t src_size = k ? size - 5 - first : first;
+        uint8_t *src = malloc(src_size ? src_size : 1);
+        memcpy(src, data + 5 + (k ? first : 0), src_size);
+        blocks[k] = (znn_huff0_block){NULL, dst_size, src, src_size};
+        for (unsigned i = 0; i < 2; i++)
+            dst[k][i] = malloc(dst_size);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        znn_cpu_isa_use(i ? ZNN_ISA_SCALAR : here);
+        for (unsigned k = 0; k < count; k++)
+            blocks[k].dst = dst[k][i];
+        ok[i] = znn_huff0_decode(decoder, blocks, count);
+    }
+    znn_cpu_isa_use(here);
+    if (ok[0] != ok[1])
+        abort();
+    for (unsigned k = 0; k < count; k++) {
+        if (ok[0] && memcmp(dst[k][0], dst[k][1], blocks[k].dst_size) != 0)
+            abort();
+        free((void *)(uintptr_t)blocks[k].src);
+        free(dst[k][0]);
+        free(dst[k][1]);
+    }
     free(decoder);
-    free(dst);
 }
 
 static void fuzz_file(const uint8_t *data, size_t size)
@@ -71,7 +99,7 @@ static void fuzz_file(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size && data[0] == 0)
-        fuzz_block(data + 1, size - 1);
+        fuzz_blocks(data + 1, size - 1);
     else
         fuzz_file(data, size);
     return 0;

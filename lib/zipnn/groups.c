@@ -33,7 +33,10 @@ void znn_groups_merge(uint8_t *dst, size_t size, const uint8_t *const group[ZNN_
 {
     size_t whole = size / 4 * 4;
     switch (groups) {
-    case 1: memcpy(dst, group[0], size); return;
+    case 1:
+        if (group[0] != dst)
+            memcpy(dst, group[0], size);
+        return;
     case 2: loops()->merge16(dst, group[0], group[1], whole / 2, reorder); break;
     default: loops()->merge32(dst, group, whole / 4, reorder); break;
     }

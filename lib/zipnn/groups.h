@@ -13,7 +13,8 @@ static inline size_t znn_group_size(size_t size, unsigned groups, unsigned b)
 }
 
 /* `reorder`: the exponent of each number goes to its top byte and the sign
- * below it, in whole words of 32 bits; what is left over stays. */
+ * below it, in whole words of 32 bits; what is left over stays. One group may be
+ * where it is merged to. */
 void znn_groups_split(uint8_t *const group[ZNN_ZIPNN_GROUPS_MAX], const uint8_t *src, size_t size, unsigned groups,
                       bool reorder);
 void znn_groups_merge(uint8_t *dst, size_t size, const uint8_t *const group[ZNN_ZIPNN_GROUPS_MAX], unsigned groups,

@@ -3,14 +3,11 @@
 #include "base/cpu.h"
 
 #define BITS ZNN_HUFF0_BITS_MAX
-#define SYMBOLS_MAX 6 /* of an entry of `many` */
-
-typedef struct {
-    uint8_t symbol, length;
-} code;
+#define SYMBOLS_MAX 6   /* of an entry of `many` */
+#define LANES_MIN 16384 /* below, warming up is not worth it */
 
 /* The codes in the order of their bits: the longest first, then by symbol. */
-static unsigned sort_codes(code codes[256], const uint8_t weights[256])
+static unsigned sort_codes(znn_huff0_code codes[256], const uint8_t weights[256])
 {
     unsigned counts[BITS + 2] = {0}, begin[BITS + 2] = {0}, total = 0;
     for (unsigned s = 0; s < 256; s++)
@@ -24,14 +21,15 @@ static unsigned sort_codes(code codes[256], const uint8_t weights[256])
     unsigned longest = 31u - (unsigned)__builtin_clz(sum);
     for (unsigned s = 0; s < 256; s++)
         if (weights[s])
-            codes[begin[weights[s]]++] = (code){(uint8_t)s, (uint8_t)(longest + 1 - weights[s])};
+            codes[begin[weights[s]]++] = (znn_huff0_code){(uint8_t)s, (uint8_t)(longest + 1 - weights[s])};
     return total;
 }
 
-static void build_one(znn_huff0_tables *d, const code *codes, unsigned count)
+static void build_one(znn_huff0_tables *d)
 {
+    const znn_huff0_code *codes = d->codes;
     unsigned at = 0;
-    for (unsigned c = 0; c < count; c++) {
+    for (unsigned c = 0; c < d->count; c++) {
         unsigned n = 1u << (BITS - codes[c].length);
         uint16_t entry = (uint16_t)(codes[c].length | codes[c].symbol << 8);
         for (unsigned i = 0; i < n; i++)
@@ -42,8 +40,10 @@ static void build_one(znn_huff0_tables *d, const code *codes, unsigned count)
 
 /* The table for k bits begins with what no code fits in; each code then stands
  * before every entry of the table for the bits that it leaves. */
-static void build_many(znn_huff0_tables *d, const code *codes, unsigned count)
+static void build_many(znn_huff0_tables *d)
 {
+    const znn_huff0_code *codes = d->codes;
+    const unsigned count = d->count;
     d->many[1] = 0;
     for (unsigned k = 1; k <= BITS; k++) {
         uint64_t *table = d->many + (1u << k);
@@ -126,16 +126,19 @@ static bool close_stream(const znn_huff0_readers *s, unsigned i, const uint8_t *
 const znn_huff0_loops *znn_huff0_loops_here(void)
 {
 #if ZNN_X86
-    if (znn_cpu_isa() >= ZNN_ISA_AVX2)
-        return &znn_huff0_avx2;
+    switch (znn_cpu_isa()) {
+    case ZNN_ISA_AVX512: return &znn_huff0_avx512;
+    case ZNN_ISA_AVX2: return &znn_huff0_avx2;
+    default: break;
+    }
 #endif
     return &znn_huff0_scalar;
 }
 
-typedef enum { BAD, DONE, ONE, MANY } progress;
+typedef enum { BAD, DONE, LANES, ONE, MANY } progress;
 
-/* Build a block's tables and open its streams, the first of which is number `first`. */
-static progress open_block(znn_huff0_tables *tables, znn_huff0_readers *s, unsigned first, const znn_huff0_block *b)
+/* Build a block's first table, and open its streams: DONE, BAD, or LANES if lanes might read it. */
+static progress open_block(znn_huff0_tables *tables, znn_huff0_readers *s, const znn_huff0_block *b)
 {
     if (!b->src_size || !b->dst_size || b->dst_size > ZNN_HUFF0_MAX)
         return BAD;
@@ -148,35 +151,58 @@ static progress open_block(znn_huff0_tables *tables, znn_huff0_readers *s, unsig
     size_t quarter = (b->dst_size + 3) / 4;
     if (!head || b->src_size - head < 6 || 3 * quarter > b->dst_size)
         return BAD;
-    code codes[256];
-    unsigned count = sort_codes(codes, weights);
-    build_one(tables, codes, count);
+    tables->count = sort_codes(tables->codes, weights);
+    build_one(tables);
     const uint8_t *sizes = b->src + head, *at = sizes + 6, *end = b->src + b->src_size;
+    bool long_enough = b->dst_size >= LANES_MIN && b->src_size <= ZNN_HUFF0_MAX;
     for (unsigned i = 0; i < 4; i++) {
         size_t size = i < 3 ? znn_load16(sizes + 2 * i) : (size_t)(end - at);
-        if (size > (size_t)(end - at) || !open_stream(s, first + i, at, size))
+        if (size > (size_t)(end - at) || !open_stream(s, i, at, size))
             return BAD;
         at += size;
-        s->out[first + i] = b->dst + i * quarter;
-        s->end[first + i] = i < 3 ? b->dst + (i + 1) * quarter : b->dst + b->dst_size;
+        s->out[i] = b->dst + i * quarter;
+        s->end[i] = i < 3 ? b->dst + (i + 1) * quarter : b->dst + b->dst_size;
+        long_enough &= size >= 64;
     }
-    /* Entries of several symbols pay where codes are short, and there is enough to decode. */
-    if (b->dst_size < 4096 || b->src_size * 8 >= b->dst_size * 9 / 2)
+    return long_enough ? LANES : ONE;
+}
+
+/* Read what lanes can. */
+static void run_lanes(znn_huff0_decoder *decoder, znn_huff0_readers s[2], const znn_huff0_block *blocks,
+                      const progress state[2])
+{
+    znn_huff0_lanes_block lanes[2];
+    unsigned count = 0;
+    for (unsigned k = 0; k < 2; k++)
+        if (state[k] == LANES)
+            lanes[count++] =
+                (znn_huff0_lanes_block){&s[k], blocks[k].src, blocks[k].src_size, decoder->tables[k].one};
+    const znn_huff0_loops *loops = znn_huff0_loops_here();
+    if (count && loops->lanes)
+        loops->lanes(decoder->memory, lanes, count);
+}
+
+/* What is left of a block: entries of several symbols pay where codes are short, and there is enough to decode. */
+static progress choose_tables(znn_huff0_tables *tables, const znn_huff0_readers *s, const znn_huff0_block *b)
+{
+    size_t left = 0;
+    for (unsigned i = 0; i < 4; i++)
+        left += (size_t)(s->end[i] - s->out[i]);
+    if (left < 4096 || b->src_size * 8 >= b->dst_size * 9 / 2)
         return ONE;
-    if (codes[count - 1].length > 1)
-        build_many(tables, codes, count);
+    if (tables->codes[tables->count - 1].length > 1)
+        build_many(tables);
     else
         build_many_capped(tables);
     return MANY;
 }
 
-/* What the loops left of the four streams from `first` on. */
-static bool close_block(const znn_huff0_tables *tables, const znn_huff0_readers *s, unsigned first,
-                        const znn_huff0_block *b)
+/* What the loops left of the four streams. */
+static bool close_block(const znn_huff0_tables *tables, const znn_huff0_readers *s, const znn_huff0_block *b)
 {
     for (unsigned i = 0; i < 4; i++) {
-        const uint8_t *end = i < 3 ? s->begin[first + i + 1] : b->src + b->src_size;
-        if (!close_stream(s, first + i, end, tables->one))
+        const uint8_t *end = i < 3 ? s->begin[i + 1] : b->src + b->src_size;
+        if (!close_stream(s, i, end, tables->one))
             return false;
     }
     return true;
@@ -191,31 +217,42 @@ static void run_one_block(const znn_huff0_tables *tables, znn_huff0_readers *s, 
         loops->one(s, tables->one);
 }
 
+/* The four streams from number `from` of a, to number `to` of b. */
+static void move_streams(znn_huff0_readers *b, unsigned to, const znn_huff0_readers *a, unsigned from)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        b->at[to + i] = a->at[from + i];
+        b->begin[to + i] = a->begin[from + i];
+        b->bits[to + i] = a->bits[from + i];
+        b->out[to + i] = a->out[from + i];
+        b->end[to + i] = a->end[from + i];
+    }
+}
+
 bool znn_huff0_decode(znn_huff0_decoder *decoder, const znn_huff0_block *blocks, unsigned count)
 {
     znn_huff0_tables *t = decoder->tables;
-    znn_huff0_readers s;
-    const znn_huff0_loops *loops = znn_huff0_loops_here();
-    progress first = open_block(&t[0], &s, 0, &blocks[0]);
-    progress second = count < 2 ? DONE : open_block(&t[1], &s, 4, &blocks[1]);
-    if (first == BAD || second == BAD)
-        return false;
-    if (first == ONE && second == ONE) /* what waits in one is filled with the other; MANY would wait for the cache */
-        loops->one_twice(&s, t[0].one, t[1].one);
-    if (first != DONE) {
-        run_one_block(&t[0], &s, first);
-        if (!close_block(&t[0], &s, 0, &blocks[0]))
+    znn_huff0_readers s[2];
+    progress state[2] = {DONE, DONE};
+    for (unsigned k = 0; k < count; k++)
+        if ((state[k] = open_block(&t[k], &s[k], &blocks[k])) == BAD)
+            return false;
+    run_lanes(decoder, s, blocks, state);
+    for (unsigned k = 0; k < count; k++)
+        if (state[k] != DONE)
+            state[k] = choose_tables(&t[k], &s[k], &blocks[k]);
+    if (state[0] == ONE && state[1] == ONE) { /* what waits in one is filled with the other; MANY would wait for the
+                                                 cache */
+        move_streams(&s[0], 4, &s[1], 0);
+        znn_huff0_loops_here()->one_twice(&s[0], t[0].one, t[1].one);
+        move_streams(&s[1], 0, &s[0], 4);
+    }
+    for (unsigned k = 0; k < count; k++) {
+        if (state[k] == DONE)
+            continue;
+        run_one_block(&t[k], &s[k], state[k]);
+        if (!close_block(&t[k], &s[k], &blocks[k]))
             return false;
     }
-    if (second == DONE)
-        return true;
-    for (unsigned i = 0; i < 4; i++) { /* to where the loops for one block look */
-        s.at[i] = s.at[i + 4];
-        s.begin[i] = s.begin[i + 4];
-        s.bits[i] = s.bits[i + 4];
-        s.out[i] = s.out[i + 4];
-        s.end[i] = s.end[i + 4];
-    }
-    run_one_block(&t[1], &s, second);
-    return close_block(&t[1], &s, 0, &blocks[1]);
+    return true;
 }

@@ -1,2 +1,3 @@
-#define LOOPS znn_huff0_scalar
 #include "zipnn/huff0_loop.h"
+
+const znn_huff0_loops znn_huff0_scalar = {NULL, one, one_twice, many, encode, mark};

@@ -1,5 +1,5 @@
 /*
- * The fast loops, compiled once for each instruction set (LOOPS names them). No
+ * The fast loops, compiled once for each instruction set. No
  * bound is checked inside a round: how many rounds every stream can bear is
  * worked out before them.
  *
@@ -193,7 +193,7 @@ static inline size_t write_rounds(const znn_huff0_writer *s, unsigned streams)
     s[i].count = count##i;
 
 /* Two streams at once: more would not fit into registers. */
-static void encode(znn_huff0_writer *s, const uint64_t code[256])
+static void encode_two(znn_huff0_writer *s, const uint64_t code[256])
 {
     for (size_t left; (left = write_rounds(s, 2)) > 0;) {
         TWO(WRITE_LOAD)
@@ -204,4 +204,18 @@ static void encode(znn_huff0_writer *s, const uint64_t code[256])
     }
 }
 
-const znn_huff0_loops LOOPS = {one, one_twice, many, encode};
+static void encode(znn_huff0_writer s[4], const uint64_t code[256])
+{
+    encode_two(s, code);
+    encode_two(s + 2, code);
+}
+
+static void mark(uint32_t count[256], const uint8_t *src, size_t size)
+{
+    uint8_t seen[256] = {0};
+    for (size_t i = 0; i < size; i++)
+        seen[src[i]] = 1;
+    for (unsigned s = 0; s < 256; s++)
+        count[s] = count[s] ? count[s] : seen[s];
+}
+

@@ -239,9 +239,9 @@ static uint8_t *plane_of(znn_zipnn_reader *r, unsigned which, unsigned b)
 
 /* Group `b` of a chunk, `size` bytes of it. Afterwards block->dst is where it
  * lies, or has to be decoded to: then block->src_size is not 0. `buffer`, as
- * large, is where it may be read to. */
+ * large, is where it may be read to; `dst` where the chunk is wanted. */
 static znn_status find_group(znn_zipnn_reader *r, znn_huff0_block *block, unsigned which, unsigned b, uint64_t chunk,
-                             size_t size, uint8_t *buffer)
+                             size_t size, uint8_t *buffer, uint8_t *dst)
 {
     const znn_zipnn_header *h = &r->header;
     uint8_t byte;
@@ -265,7 +265,7 @@ static znn_status find_group(znn_zipnn_reader *r, znn_huff0_block *block, unsign
     }
     if (begin == end || size > ZNN_HUFF0_MAX)
         return ZNN_ERROR_FORMAT;
-    *block = (znn_huff0_block){plane_of(r, which, b), size, piece, (size_t)(end - begin)};
+    *block = (znn_huff0_block){h->groups == 1 ? dst : plane_of(r, which, b), size, piece, (size_t)(end - begin)};
     return block->dst ? ZNN_OK : ZNN_ERROR_MEMORY;
 }
 
@@ -297,7 +297,7 @@ static znn_status decode_chunks(znn_zipnn_reader *r, uint8_t *dst, uint64_t chun
             size_t n = znn_group_size(size, h->groups, b);
             group[b][i] = (znn_huff0_block){0};
             if (n) /* else there is no piece, whatever the tables say */
-                status = find_group(r, &group[b][i], i, b, chunk + i, n, buffer);
+                status = find_group(r, &group[b][i], i, b, chunk + i, n, buffer, dst + i * h->chunk);
             buffer = r->src ? NULL : buffer + n;
         }
     }

@@ -163,18 +163,14 @@ static void write_header(uint8_t *dst, const znn_zipnn_options *o, znn_zipnn_lay
 /* Write a piece of `size` bytes at dst, where as many are free; its kind, and its size. */
 static size_t write_piece(writer *w, uint8_t *dst, const uint8_t *src, size_t size, uint8_t *kind)
 {
-    size_t coded = znn_huff0_hopeless(src, size) ? 0 : znn_huff0_prepare(w->encoder, src, size);
-    if (!coded || (double)coded >= (double)size * w->options->threshold) {
+    double limit = (double)size * w->options->threshold; /* to stay below */
+    size_t most = (size_t)limit, coded;
+    most -= most > 0 && (double)most == limit;
+    coded = znn_huff0_encode(w->encoder, dst, ZNN_MIN(most, size), src, size);
+    *kind = coded > 0;
+    if (!coded)
         memcpy(dst, src, size);
-        *kind = 0;
-        return size;
-    }
-    *kind = 1;
-    if (coded == 1)
-        *dst = w->encoder->value;
-    else
-        znn_huff0_encode(w->encoder, dst, src, size);
-    return coded;
+    return coded ? coded : size;
 }
 
 static void subtract(uint8_t *dst, const uint8_t *src, const uint8_t *base, size_t size)

@@ -49,6 +49,13 @@ static void fill_uniform(uint8_t *dst, size_t size, unsigned first, unsigned sym
         dst[i] = (uint8_t)(first + random_number() % symbols);
 }
 
+/* Exponents with mantissa bits below them, of at most `symbols`, as FP8 and the high bytes of FP16 are. */
+static void fill_mixed(uint8_t *dst, size_t size, unsigned symbols)
+{
+    for (size_t i = 0; i < size; i++)
+        dst[i] = (uint8_t)(((unsigned)__builtin_ctz(random_number() | 1u << 20) * 16 + random_number() % 16) % symbols);
+}
+
 /* About as weights have them: the top byte of few values. */
 static void fill_numbers(uint8_t *dst, size_t size, unsigned width)
 {
@@ -93,11 +100,12 @@ static size_t check_block(const uint8_t *src, size_t size)
 {
     znn_huff0_encoder *encoder = malloc(sizeof *encoder);
     znn_huff0_decoder *decoder = malloc(sizeof *decoder);
-    size_t coded = znn_huff0_prepare(encoder, src, size);
+    uint8_t *whole = malloc(2 * size);
+    size_t coded = znn_huff0_encode(encoder, whole, 2 * size, src, size);
     if (coded > 1) {
         /* Of exactly the sizes, so that a sanitizer sees what goes beyond. */
         uint8_t *block = malloc(coded), *back = malloc(size), *by_zstd = malloc(size);
-        znn_huff0_encode(encoder, block, src, size);
+        memcpy(block, whole, coded);
         assert_true(decode(decoder, back, size, block, coded));
         assert_memory_equal(back, src, size);
         assert_int_equal(decode_by_zstd(by_zstd, size, block, coded), size);
@@ -106,6 +114,7 @@ static size_t check_block(const uint8_t *src, size_t size)
         free(back);
         free(by_zstd);
     }
+    free(whole);
     free(encoder);
     free(decoder);
     return coded;
@@ -136,15 +145,68 @@ static void test_blocks_of_every_kind_come_back_and_libzstd_reads_them(void **st
     free(src);
 }
 
+/* Blocks of weights' planes and stranger ones, by each instruction set and then read by each. */
+static void test_blocks_are_written_and_read_alike_by_every_instruction_set(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {13, 1000, 16384, 32767, 65536, ZNN_HUFF0_MAX - 3, ZNN_HUFF0_MAX};
+    static const znn_isa_level levels[] = {ZNN_ISA_SCALAR, ZNN_ISA_AVX2, ZNN_ISA_AVX512};
+    znn_isa_level here = znn_cpu_isa();
+    znn_huff0_encoder *encoder = malloc(sizeof *encoder);
+    znn_huff0_decoder *decoder = malloc(sizeof *decoder);
+    uint8_t *src = malloc(ZNN_HUFF0_MAX), *first = malloc(ZNN_HUFF0_MAX), *block = malloc(ZNN_HUFF0_MAX);
+    for (unsigned i = 0; i < 6 * sizeof sizes / sizeof *sizes; i++) {
+        size_t size = sizes[i / 6], coded = 0;
+        switch (i % 6) {
+        case 0: fill_skewed(src, size, 0, 2); break;
+        case 1: fill_skewed(src, size, 100, 30); break;
+        case 2: fill_uniform(src, size, 0, 100); break;
+        case 3: fill_mixed(src, size, 150); break;
+        case 4: fill_mixed(src, size, 256); break;
+        default: /* a part that needs far more bits than the rest */
+            fill_skewed(src, size, 0, 3);
+            fill_uniform(src + size / 3, size / 4, 0, 60);
+        }
+        for (unsigned l = 0; l < 3; l++) {
+            if (!znn_cpu_isa_use(levels[l]))
+                continue;
+            size_t n = znn_huff0_encode(encoder, block, size, src, size);
+            if (l == 0) {
+                coded = n;
+                memcpy(first, block, n);
+            }
+            assert_int_equal(n, coded);
+            assert_memory_equal(block, first, n);
+        }
+        assert_true(coded > 1 || size == 13);
+        for (unsigned l = 0; l < 3 && coded; l++) {
+            uint8_t *exact = malloc(coded), *back = malloc(size);
+            memcpy(exact, first, coded);
+            if (znn_cpu_isa_use(levels[l])) {
+                assert_true(decode(decoder, back, size, exact, coded));
+                assert_memory_equal(back, src, size);
+            }
+            free(exact);
+            free(back);
+        }
+    }
+    znn_cpu_isa_use(here);
+    free(src);
+    free(first);
+    free(block);
+    free(encoder);
+    free(decoder);
+}
+
 static void test_a_repeated_byte_is_a_block_of_one(void **state)
 {
     (void)state;
-    uint8_t src[5000], back[5000], block = 77;
+    uint8_t src[5000], back[5000], block;
     znn_huff0_encoder encoder;
     znn_huff0_decoder decoder;
     memset(src, 77, sizeof src);
-    assert_int_equal(znn_huff0_prepare(&encoder, src, sizeof src), 1);
-    assert_int_equal(encoder.value, 77);
+    assert_int_equal(znn_huff0_encode(&encoder, &block, 1, src, sizeof src), 1);
+    assert_int_equal(block, 77);
     assert_true(decode(&decoder, back, sizeof back, &block, 1));
     assert_memory_equal(src, back, sizeof src);
 }
@@ -182,10 +244,9 @@ static void test_damaged_blocks_never_write_outside(void **state)
         size_t size = sizes[i % 3];
         uint8_t *src = malloc(size), *back = malloc(size);
         fill_skewed(src, size, i % 200, 2 + i % 15);
-        size_t coded = znn_huff0_prepare(encoder, src, size);
+        uint8_t *whole = malloc(2 * size);
+        size_t coded = znn_huff0_encode(encoder, whole, 2 * size, src, size);
         if (coded > 1) {
-            uint8_t *whole = malloc(coded);
-            znn_huff0_encode(encoder, whole, src, size);
             size_t left = random_number() % 4 ? coded : random_number() % coded;
             uint8_t *block = malloc(left ? left : 1);
             memcpy(block, whole, left);
@@ -193,11 +254,75 @@ static void test_damaged_blocks_never_write_outside(void **state)
                 block[random_number() % left] ^= (uint8_t)(1u << random_number() % 8);
             decode(decoder, back, size, block, left); /* under a sanitizer: nothing outside */
             free(block);
-            free(whole);
         }
+        free(whole);
         free(src);
         free(back);
     }
+    free(encoder);
+    free(decoder);
+}
+
+/* Large blocks, damaged or not, one or two at once: whatever is made of them, each instruction set makes the same. */
+static void test_damaged_blocks_are_judged_alike_by_every_instruction_set(void **state)
+{
+    (void)state;
+    static const znn_isa_level levels[] = {ZNN_ISA_SCALAR, ZNN_ISA_AVX2, ZNN_ISA_AVX512};
+    znn_isa_level here = znn_cpu_isa();
+    znn_huff0_encoder *encoder = malloc(sizeof *encoder);
+    znn_huff0_decoder *decoder = malloc(sizeof *decoder);
+    unsigned accepted = 0, refused = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        uint8_t *block[2], *back[2][3];
+        znn_huff0_block blocks[2];
+        for (unsigned k = 0; k < 2; k++) {
+            size_t size = 16384 + random_number() % 20000;
+            uint8_t *src = malloc(size), *whole = malloc(2 * size);
+            switch (random_number() % 4) {
+            case 0: fill_mixed(src, size, 200); break;
+            case 1: fill_skewed(src, size, i % 200, 2 + i % 15); break;
+            case 2: fill_uniform(src, size, 0, 3 + i % 100); break;
+            default: /* places where lanes end up far from each other */
+                fill_skewed(src, size, 0, 3);
+                fill_uniform(src + random_number() % 8000, 8000, 0, 90);
+            }
+            size_t coded = znn_huff0_encode(encoder, whole, 2 * size, src, size);
+            assert_true(coded > 1);
+            block[k] = malloc(coded);
+            memcpy(block[k], whole, coded);
+            for (unsigned flips = random_number() % 4; flips > 1; flips--) {
+                size_t at = random_number() % (random_number() % 4 ? coded : 100);
+                block[k][at] ^= (uint8_t)(1u << random_number() % 8);
+            }
+            size_t claimed = random_number() % 8 ? size : size - 4 + random_number() % 8;
+            blocks[k] = (znn_huff0_block){NULL, claimed, block[k], coded};
+            for (unsigned l = 0; l < 3; l++)
+                back[k][l] = malloc(claimed);
+            free(src);
+            free(whole);
+        }
+        bool first = false;
+        for (unsigned l = 0; l < 3; l++) {
+            if (!znn_cpu_isa_use(levels[l]))
+                continue;
+            for (unsigned k = 0; k < 2; k++)
+                blocks[k].dst = back[k][l];
+            bool ok = znn_huff0_decode(decoder, blocks, 1 + i % 2);
+            first = l ? first : ok;
+            assert_int_equal(ok, first);
+            for (unsigned k = 0; ok && k < 1 + i % 2; k++)
+                assert_memory_equal(back[k][l], back[k][0], blocks[k].dst_size);
+        }
+        accepted += first;
+        refused += !first;
+        for (unsigned k = 0; k < 2; k++) {
+            free(block[k]);
+            for (unsigned l = 0; l < 3; l++)
+                free(back[k][l]);
+        }
+    }
+    assert_true(accepted > 50 && refused > 50); /* or the test is none */
+    znn_cpu_isa_use(here);
     free(encoder);
     free(decoder);
 }
@@ -209,9 +334,8 @@ static void test_a_block_of_another_size_is_refused(void **state)
     znn_huff0_encoder encoder;
     znn_huff0_decoder decoder;
     fill_skewed(src, sizeof src, 0, 8);
-    size_t coded = znn_huff0_prepare(&encoder, src, sizeof src);
+    size_t coded = znn_huff0_encode(&encoder, block, sizeof block, src, sizeof src);
     assert_in_range(coded, 2, sizeof block);
-    znn_huff0_encode(&encoder, block, src, sizeof src);
     assert_true(decode(&decoder, back, sizeof src, block, coded));
     for (int more = -8; more <= 1; more++)
         if (more)
@@ -539,9 +663,11 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_blocks_of_every_kind_come_back_and_libzstd_reads_them, reset_random),
+        cmocka_unit_test_setup(test_blocks_are_written_and_read_alike_by_every_instruction_set, reset_random),
         cmocka_unit_test_setup(test_a_repeated_byte_is_a_block_of_one, reset_random),
         cmocka_unit_test_setup(test_lengths_are_complete_and_within_the_limit, reset_random),
         cmocka_unit_test_setup(test_damaged_blocks_never_write_outside, reset_random),
+        cmocka_unit_test_setup(test_damaged_blocks_are_judged_alike_by_every_instruction_set, reset_random),
         cmocka_unit_test_setup(test_a_block_of_another_size_is_refused, reset_random),
         cmocka_unit_test_setup(test_groups_are_split_alike_by_every_instruction_set, reset_random),
         cmocka_unit_test_setup(test_streams_of_every_dtype_and_size_come_back, reset_random),
