@@ -49,6 +49,10 @@ class Numpy:
         """An array over memory that is there."""
         return self._numpy.frombuffer(buffer, self._dtype(code), math.prod(shape), offset).reshape(shape)
 
+    def stand_in(self, code: str, shape: tuple[int, ...]) -> Any:
+        """An array of that shape which takes no memory, and holds nothing."""
+        return self._numpy.broadcast_to(self._numpy.empty((), self._dtype(code)), shape)
+
     def part(self, array: Any, index: Any) -> Any:
         """array[index], in memory of its own order, so that it does not keep more than itself alive."""
         result = array[index]
@@ -102,6 +106,9 @@ class Torch:
         if count == 0:
             return self._torch.empty(shape, dtype=dtype)
         return self._torch.frombuffer(buffer, dtype=dtype, count=count, offset=offset).reshape(shape)
+
+    def stand_in(self, code: str, shape: tuple[int, ...]) -> Any:
+        return self._torch.empty((), dtype=self._layout(code, shape)[0]).expand(shape)
 
     def part(self, tensor: Any, index: Any) -> Any:
         return tensor[index].contiguous()
