@@ -21,11 +21,9 @@ znn_options core_options(int dtype, int level, int threads, int checksum);
  * then take a third of the time, which is more than decoding takes. */
 void core_expect_writes(void *address, size_t size);
 
-#ifdef Py_LIMITED_API
-/* Documented and exported by every CPython, but missing in the limited API's
- * headers; without it every result would be copied once. */
-PyAPI_FUNC(int) _PyBytes_Resize(PyObject **bytes, Py_ssize_t size);
-#endif
+/* Let *bytes, which nobody else has seen, be of another size. True, or false
+ * with an exception set and *bytes NULL. */
+int core_resize(PyObject **bytes, Py_ssize_t size);
 
 /* A lock that lets go of the GIL while it waits, for objects whose C side
  * belongs to one thread at a time. */

@@ -1,7 +1,9 @@
 /* znn._core: the functions of one shot. The package's Python modules check
  * arguments and choose defaults; here buffers meet the library. */
+#define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "core.h"
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 
 #define LARGE ((size_t)4 << 20)
@@ -53,6 +55,29 @@ void core_expect_writes(void *address, size_t size)
 #endif
 }
 
+/* CPython's own function for it is documented, but no part of the stable ABI:
+ * it is used if there, and saves a copy. */
+int core_resize(PyObject **bytes, Py_ssize_t size)
+{
+    typedef int (*resize_fn)(PyObject **, Py_ssize_t);
+    static resize_fn resize;
+    static int looked;
+    if (!looked) {
+        *(void **)&resize = dlsym(RTLD_DEFAULT, "_PyBytes_Resize");
+        looked = 1;
+    }
+    if (resize)
+        return resize(bytes, size) == 0;
+    PyObject *other = PyBytes_FromStringAndSize(NULL, size);
+    if (other) {
+        const Py_ssize_t had = PyBytes_Size(*bytes);
+        memcpy(PyBytes_AsString(other), PyBytes_AsString(*bytes), (size_t)(had < size ? had : size));
+    }
+    Py_DECREF(*bytes);
+    *bytes = other;
+    return other != NULL;
+}
+
 void core_free_object(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
@@ -84,7 +109,7 @@ static PyObject *compress(PyObject *module, PyObject *args)
         }
         else
         {
-            _PyBytes_Resize(&frame, (Py_ssize_t)size);
+            core_resize(&frame, (Py_ssize_t)size);
         }
     }
     PyBuffer_Release(&src);

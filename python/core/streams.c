@@ -23,7 +23,7 @@ static int grow(PyObject **bytes, znn_out_buffer *out, size_t most)
         PyErr_NoMemory();
         return 0;
     }
-    if (_PyBytes_Resize(bytes, (Py_ssize_t)size) != 0)
+    if (!core_resize(bytes, (Py_ssize_t)size))
         return 0;
     out->dst = PyBytes_AsString(*bytes);
     out->size = size;
@@ -94,7 +94,7 @@ static PyObject *encoder_run(PyObject *object, PyObject *args)
         Py_CLEAR(bytes);
         core_raise(status, NULL);
     } else if (bytes) {
-        _PyBytes_Resize(&bytes, (Py_ssize_t)out.pos);
+        core_resize(&bytes, (Py_ssize_t)out.pos);
     }
     return bytes;
 }
@@ -166,7 +166,7 @@ static PyObject *decoder_run(PyObject *object, PyObject *args)
                             (unsigned long long)content_offset);
     }
     if (bytes)
-        _PyBytes_Resize(&bytes, (Py_ssize_t)out.pos);
+        core_resize(&bytes, (Py_ssize_t)out.pos);
     return bytes ? Py_BuildValue("(NnN)", bytes, (Py_ssize_t)in.pos, PyBool_FromLong(ended)) : NULL;
 }
 

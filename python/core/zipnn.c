@@ -49,7 +49,7 @@ static PyObject *new_buffer(uint64_t size, int writable, char **memory)
 static void cut(PyObject **buffer, uint64_t size, int writable)
 {
     if (!writable)
-        _PyBytes_Resize(buffer, (Py_ssize_t)size);
+        core_resize(buffer, (Py_ssize_t)size);
     else if (PyByteArray_Resize(*buffer, (Py_ssize_t)size) != 0)
         Py_CLEAR(*buffer);
 }

@@ -17,7 +17,7 @@ FIVE = int(transformers.__version__.split(".")[0]) >= 5
 
 
 def llama(**more):
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL, num_key_value_heads=2, **more))
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SMALL, "num_key_value_heads": 2, **more}))
 
 
 def mixtral():
@@ -50,6 +50,7 @@ MODELS = {
     "mixtral in shards": (mixtral, torch.bfloat16, {"max_shard_size": "60KB"}),
     "bert": (bert, torch.float32, {}),
     "mixed": (mixed, None, {}),
+    "large": (lambda: llama(vocab_size=30000), torch.bfloat16, {}),
 }
 
 

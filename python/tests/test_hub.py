@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -89,6 +91,17 @@ def test_the_scan_accounts_for_it_without_a_warning(cache):
     (repo,) = after.repos
     # Nothing lies in the cache that the scan does not know of.
     assert repo.size_on_disk == sum(path.stat().st_size for path in (cache / FOLDER / "blobs").iterdir())
+
+
+@pytest.mark.skipif(not FIVE, reason="an older huggingface_hub has another command")
+def test_the_hubs_own_command_lists_it(cache):
+    compress(cache)
+    command = [os.path.join(os.path.dirname(sys.executable), "hf"), "cache", "ls", "--cache-dir", str(cache), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert NAME in found["id"]
+    assert found["size"] == f"{scan_cache_dir(cache).size_on_disk / 1000:.1f}K"
 
 
 def test_refs_and_commits_stay(cache):
@@ -331,6 +344,50 @@ def test_a_killed_run_leaves_either_state_and_the_next_cleans_up(cache, tmp_path
         work()
         assert look(copy) == end
     assert seen == {False, True} and at > 20
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["compress", "decompress"])
+def test_a_run_killed_at_any_time_leaves_either_state(cache, tmp_path, back):
+    """By the signal itself, twenty times while it works."""
+    states = [look(cache)]
+    compress(cache)
+    states.append(look(cache))
+    if not back:
+        decompress(cache)
+    copy = tmp_path / "copy"
+
+    def work():
+        model = CachedModel(NAME, copy)
+        model.decompress(1) if back else model.compress(threads=1)
+
+    def restart():
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(cache, copy, symlinks=True)
+
+    restart()
+    begin = time.monotonic()
+    work()
+    takes = time.monotonic() - begin
+    for i in range(20):
+        restart()
+        child = os.fork()
+        if child == 0:
+            try:
+                work()
+            finally:
+                os._exit(0)
+        time.sleep(takes * i / 18)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        links, files = look(copy)
+        state = {name: target for name, target in links.items() if name.startswith("snapshots/")}
+        (found,) = [i for i, (known, _) in enumerate(states) if state == known]
+        for target in state.values():
+            blob = f"blobs/{os.path.basename(target)}"
+            assert files[blob] == states[found][1][blob]
+        assert not scan_cache_dir(copy).warnings
+        work()
+        assert look(copy) == states[not back]
 
 
 def test_an_error_midway_leaves_the_model_as_it_was(cache, monkeypatch):

@@ -117,6 +117,19 @@ def test_errors_have_a_module_that_exists():
     assert znn.ZnnError.__module__ == "znn"
 
 
+class Dlpack:
+    """What shows its memory by DLPack alone."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **arguments):
+        return self.array.__dlpack__(**arguments)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
 class TestNumpy:
     np = pytest.importorskip("numpy")
 
@@ -160,6 +173,24 @@ class TestNumpy:
         data = self.np.arange(100.0)
         data.flags.writeable = False
         assert znn.decompress(znn.compress(data)) == data.tobytes()
+
+    def test_memory_by_dlpack_is_read_and_filled(self):
+        data, out = self.np.arange(1000, dtype="f4"), self.np.zeros(1000, "f4")
+        assert znn.compress(Dlpack(data)) == znn.compress(data)
+        assert znn.decompress(znn.compress(data), out=Dlpack(out)) == data.nbytes
+        assert self.np.array_equal(out, data)
+
+    def test_an_out_that_would_be_copied_is_refused(self):
+        class Copied:
+            dtype = self.np.dtype("f4")
+
+            def __array__(_self, *arguments, **named):
+                return self.np.arange(1000, dtype="f4")
+
+        frame = znn.compress(Copied())
+        assert frame == znn.compress(self.np.arange(1000, dtype="f4"))
+        with pytest.raises(TypeError, match="Copied"):
+            znn.decompress(frame, out=Copied())
 
     def test_arrays_of_objects_are_refused(self):
         with pytest.raises(TypeError):
@@ -205,3 +236,24 @@ class TestTorch:
 
     def test_an_empty_tensor_is_taken(self):
         assert znn.decompress(znn.compress(self.torch.zeros(0, 3))) == b""
+
+    def test_memory_by_dlpack_is_read_and_filled(self):
+        data = self.torch.randn(1000).to(self.torch.bfloat16)
+        out = self.torch.empty_like(data)
+        assert znn.compress(Dlpack(data)) == znn.compress(data)
+        znn.decompress(znn.compress(data), out=Dlpack(out))
+        assert self.torch.equal(out, data)
+
+    def test_numpy_is_not_needed(self):
+        code = """
+import sys
+sys.modules["numpy"] = None
+import torch, znn
+for shape in ((50, 100), (0, 3)):
+    data = torch.randn(shape).to(torch.bfloat16)
+    out = torch.zeros_like(data)
+    assert znn.decompress(znn.compress(data), out=out) == data.nbytes
+    assert torch.equal(out, data)
+"""
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

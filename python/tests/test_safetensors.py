@@ -7,6 +7,7 @@ import resource
 import struct
 import subprocess
 import sys
+from random import Random
 
 import pytest
 
@@ -312,6 +313,76 @@ def test_a_slice_decodes_only_its_chunks(tmp_path):
     assert np.array_equal(file.get_slice("t")[100:200, 5:9], data[100:200, 5:9])
     with pytest.raises(ours.SafetensorError, match="'t'"):
         file.get_tensor("t")
+
+
+def some_index(random, shape):
+    """An index of integers, slices, None and an ellipsis, for an array of that shape; a wrong one at times."""
+    items = []
+    for n in shape[: random.randint(1, len(shape))]:
+        a, b, step = random.randrange(-n, n), random.randrange(-n, n), random.randint(1, n)
+        kinds = [a, np.int64(a), slice(None), slice(a, b), slice(a, None, step), slice(None, None, step), slice(a, b, -1)]
+        items.append(random.choice(kinds))
+    if random.random() < 0.3:
+        items.insert(random.randint(0, len(items)), None)
+    if random.random() < 0.3:
+        items.insert(random.randint(0, len(items)), Ellipsis)
+    if random.random() < 0.05:
+        items.append(random.choice([99, [0, 1], "a"]))
+    return tuple(items)
+
+
+@pytest.mark.parametrize("block, gap", [(1, 0), (64, 8), (1000, 100), (300, 10**9)])
+def test_slices_made_of_blocks_are_the_frameworks_own(tmp_path, monkeypatch, block, gap):
+    monkeypatch.setattr(ours._open, "_BLOCK", block)
+    monkeypatch.setattr(ours._open, "_GAP", gap)
+    arrays = {"2": weights(40, 30), "3": weights(7, 20, 30), "4": weights(3, 5, 11, 6), "1": weights(1000)}
+    znn.safetensors.numpy.save_file(arrays, tmp_path / "t")
+    file, random = ours.safe_open(tmp_path / "t", "np"), Random(block)
+    for _ in range(1000):
+        name = random.choice(list(arrays))
+        index = some_index(random, arrays[name].shape)
+        try:
+            expected = arrays[name][index]
+        except IndexError:
+            with pytest.raises(IndexError):
+                file.get_slice(name)[index]
+            continue
+        found = file.get_slice(name)[index]
+        assert type(found) is type(expected) and found.shape == expected.shape, (name, index)
+        assert np.array_equal(found, expected), (name, index)
+
+
+def test_columns_of_long_rows_decode_only_their_chunks(tmp_path):
+    data = weights(4, 1 << 20)  # rows of 4 MB
+    znn.safetensors.numpy.save_file({"t": data}, tmp_path / "t")
+    damaged = bytearray((tmp_path / "t").read_bytes())
+    for eighth in (1, 3, 5, 7):  # the middles of the rows
+        damaged[len(damaged) * eighth // 8] ^= 1
+    (tmp_path / "t").write_bytes(damaged)
+    part = ours.safe_open(tmp_path / "t", "np").get_slice("t")
+    assert np.array_equal(part[:, 100:5000], data[:, 100:5000])
+    assert np.array_equal(part[::3, -7], data[::3, -7])
+    with pytest.raises(ours.SafetensorError, match="'t'"):
+        part[:, 1 << 19]
+
+
+@pytest.mark.parametrize("index", ["[:, 5:9]", "[..., 7]", "[3::1000]", "[100:, ::100]"])
+def test_columns_take_no_memory_for_the_rest(tmp_path, index):
+    """Of a tensor of 400 MB, in a process that may have 250 MB of data."""
+    size = 400 << 20
+    path = by_hand(tmp_path / "p", {"w": entry(0, size, "F32", [100 << 10, 1 << 10])}, b"")
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size + size)
+    ours.compress_file(path, tmp_path / "c")
+    code = f"""
+import resource
+import numpy
+import znn.safetensors as zs
+resource.setrlimit(resource.RLIMIT_DATA, (250 << 20, 250 << 20))
+part = zs.safe_open({str(tmp_path / "c")!r}, "np").get_slice("w")
+assert not part{index}.any()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_changing_a_loaded_tensor_changes_no_file(either):

@@ -1,5 +1,9 @@
 """znn.safetensors with torch, against safetensors.torch."""
 
+import copy
+import gc
+import pickle
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -147,3 +151,47 @@ def test_the_weights_of_a_model_load_into_it(tmp_path):
     ours_torch.save_file(model.state_dict(), tmp_path / "m")
     other.load_state_dict(ours_torch.load_file(tmp_path / "m"))
     assert torch.equal(model.weight, other.weight) and torch.equal(model.bias, other.bias)
+
+
+# ---- Large tensors, which have pages of their own ----
+
+
+@pytest.fixture
+def large(tmp_path):
+    """(a tensor of 10 MB and a bit, a compressed file that holds it as "t")."""
+    torch.manual_seed(2)
+    data = torch.randn(1234, 4321).to(torch.bfloat16)
+    ours_torch.save_file({"t": data}, tmp_path / "large")
+    return data, tmp_path / "large"
+
+
+def test_a_large_tensor_is_as_any_other(large, tmp_path):
+    data, path = large
+    tensor = ours_torch.load_file(path)["t"]
+    assert same(tensor, data)
+    assert tensor.untyped_storage().nbytes() == data.nbytes  # or torch.save would write more than the tensor
+    torch.save(tensor, tmp_path / "saved")
+    assert same(torch.load(tmp_path / "saved"), data)
+    assert same(copy.deepcopy(tensor), data) and same(pickle.loads(pickle.dumps(tensor)), data)
+    tensor.mul_(2)
+    assert same(tensor, data * 2)
+    tensor.share_memory_()
+    assert same(tensor, data * 2)
+
+
+def test_the_memory_of_a_large_tensor_is_given_back(large):
+    data, path = large
+
+    def anonymous():
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
+
+    with ours.safe_open(path, "pt") as file:
+        for _ in range(3):
+            file.get_tensor("t")
+        before = anonymous()
+        kept = [file.get_tensor("t") for _ in range(10)]
+        assert anonymous() - before > 9 * data.nbytes
+        del kept
+        gc.collect()
+        assert anonymous() - before < 2 * data.nbytes

@@ -65,7 +65,7 @@ def test_no_key_is_missing_unexpected_or_mismatched(models, name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("name", ["llama", "mixtral", "mixed"])
+@pytest.mark.parametrize("name", ["llama", "mixtral", "mixed", "large"])
 def test_casts_are_those_of_the_plain_model(models, name, dtype):
     one, other = load_both(models, name, dtype=dtype)
     assert one.dtype == dtype
@@ -82,6 +82,30 @@ def test_a_dtype_that_only_the_weights_tell_is_found(models, name, tmp_path):
     znn.transformers.compress_model(tmp_path / "plain", tmp_path / "compressed")
     both = [AutoModelForCausalLM.from_pretrained(tmp_path / folder, dtype="auto") for folder in ("plain", "compressed")]
     assert_same(*both, besides=() if FIVE else ("dtype",))  # Transformers 4 leaves it None
+
+
+@needs_five
+@pytest.mark.parametrize("name", ["llama in shards", "mixtral", "large"])
+def test_files_that_may_not_be_mapped_are_loaded(models, name):
+    assert_same(*load_both(models, name, disable_mmap=True, dtype=torch.float16))
+
+
+@needs_five
+@pytest.mark.parametrize("name", ["mixtral in shards", "large"])
+def test_loading_without_threads_is_the_same(models, name, monkeypatch):
+    monkeypatch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")
+    assert_same(*load_both(models, name))
+
+
+def test_a_variant_is_loaded(models, tmp_path):
+    plain, _ = models("llama in shards")
+    model = AutoModelForCausalLM.from_pretrained(plain)
+    for shards in ("60KB", "100MB"):
+        folder = tmp_path / shards
+        model.save_pretrained(folder / "plain", variant="fp16", max_shard_size=shards)
+        znn.transformers.compress_model(folder / "plain", folder / "compressed")
+        assert not list((folder / "compressed").glob("model.safetensors"))
+        assert_same(model, AutoModelForCausalLM.from_pretrained(folder / "compressed", variant="fp16"))
 
 
 @pytest.mark.parametrize("name", ["llama in shards", "mixtral"])

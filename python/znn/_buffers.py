@@ -5,6 +5,7 @@ Neither numpy nor torch is imported here: their arrays bring the methods needed.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -76,7 +77,34 @@ def _tensor_bytes(tensor: Any) -> Buffer:
         raise ValueError("the tensor is not contiguous; call .contiguous() first")
     if tensor.is_conj() or tensor.is_neg():
         raise ValueError("the tensor is a lazy view; call .resolve_conj().resolve_neg() first")
-    return tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    flat = tensor.detach().reshape(-1).view(torch.uint8)
+    try:
+        return flat.numpy()
+    except RuntimeError:  # numpy is not installed
+        array = (ctypes.c_ubyte * flat.numel()).from_address(flat.data_ptr()) if flat.numel() else (ctypes.c_ubyte * 0)()
+        array.owner = flat  # kept alive by it
+        return array
+
+
+def _from_dlpack(data: Any) -> Any:
+    """The same memory, as a tensor where torch is at hand, which knows more dtypes, or else as an array."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.from_dlpack(data)
+    import numpy
+
+    return numpy.from_dlpack(data)
+
+
+def _has_memory(data: Any) -> bool:
+    """Whether it is of the kinds that as_buffer() takes the memory of, rather than a copy."""
+    if is_tensor(data) or hasattr(data, "flags"):
+        return True
+    try:
+        memoryview(data)
+    except TypeError:
+        return False
+    return True
 
 
 def as_buffer(data: Any) -> tuple[Any, int]:
@@ -90,9 +118,12 @@ def as_buffer(data: Any) -> tuple[Any, int]:
     if is_tensor(data):
         return _tensor_bytes(data), _inferred(data.dtype)
     dtype = getattr(data, "dtype", None)
-    if dtype is not None and not hasattr(data, "flags") and hasattr(data, "__array__"):  # jax and others
-        data = data.__array__()
-        dtype = data.dtype
+    if not _has_memory(data):
+        if dtype is not None and hasattr(data, "__array__"):  # jax and others
+            data = data.__array__()
+        elif hasattr(data, "__dlpack__"):
+            return as_buffer(_from_dlpack(data))
+        dtype = getattr(data, "dtype", None)
     if dtype is not None and hasattr(data, "flags"):  # numpy, whose newer dtypes have no buffer protocol
         if not data.flags.c_contiguous:
             raise ValueError("the array is not contiguous; use numpy.ascontiguousarray first")
@@ -107,6 +138,10 @@ def as_buffer(data: Any) -> tuple[Any, int]:
 
 def as_writable(out: Data) -> Buffer:
     """The same memory, as a writable buffer. TypeError if it cannot be written to."""
+    if not _has_memory(out):
+        if not hasattr(out, "__dlpack__"):
+            raise TypeError(f"out is a {type(out).__name__}, whose memory cannot be written to")
+        out = _from_dlpack(out)
     buffer, _ = as_buffer(out)
     if memoryview(buffer).readonly:
         raise TypeError("out is read-only")

@@ -160,10 +160,13 @@ def opened(path, threads=1):
         return _core.Safetensors(file.fileno(), 3, threads, True)
 
 
-def compressed_tensors(path):
-    """{name: (dtype, shape, bytes) before compression} of a file's compressed tensors. A plain file has none."""
+def compressed_tensors(weights):
+    """{name: (index, (dtype, shape, bytes) before compression)} of an opened file's compressed tensors. A plain file
+    has none."""
     return {
-        name: (dtype, shape, size) for name, dtype, shape, size, _, stored, _ in opened(path).tensors() if stored < size
+        name: (index, (dtype, shape, size))
+        for index, (name, dtype, shape, size, _, stored, _) in enumerate(weights.tensors())
+        if stored < size
     }
 
 

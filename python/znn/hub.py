@@ -243,6 +243,8 @@ def main(arguments=None):
     try:
         return options.run(options)
     except (Busy, _models.NotCompressible, _models.SafetensorError, OSError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            error = f"{error.name} is missing: pip install 'znn[hf]'"
         print(f"znn-hub: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

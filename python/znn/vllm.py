@@ -60,7 +60,8 @@ def _make_loader():
             self._entries = {}
             for path in prepared[1]:
                 if str(path).endswith(".safetensors"):
-                    self._entries.update(_models.compressed_tensors(path))
+                    found = _models.compressed_tensors(_models.opened(path))
+                    self._entries.update({name: entry for name, (_, entry) in found.items()})
             return prepared
 
         def _get_weights_iterator(self, source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .. import _memory
 from .._buffers import as_writable
 from ._dtypes import CODES, NAMES
 from ._errors import SafetensorError
@@ -38,12 +39,19 @@ class Numpy:
 
     def empty(self, code: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
         """A new array, and its bytes to be filled."""
-        array = self._numpy.empty(shape, self._dtype(code))
+        dtype = self._dtype(code)
+        size = math.prod(shape) * dtype.itemsize
+        memory = _memory.large(size) if size >= _memory.LARGE else None
+        array = self._numpy.empty(shape, dtype) if memory is None else self.over(*memory, code, shape)
         return array, as_writable(array)
 
     def over(self, buffer: Any, offset: int, code: str, shape: tuple[int, ...]) -> Any:
         """An array over memory that is there."""
         return self._numpy.frombuffer(buffer, self._dtype(code), math.prod(shape), offset).reshape(shape)
+
+    def stand_in(self, code: str, shape: tuple[int, ...]) -> Any:
+        """An array of that shape which takes no memory, and holds nothing."""
+        return self._numpy.broadcast_to(self._numpy.empty((), self._dtype(code)), shape)
 
     def part(self, array: Any, index: Any) -> Any:
         """array[index], in memory of its own order, so that it does not keep more than itself alive."""
@@ -54,6 +62,18 @@ class Numpy:
 
     def finish(self, array: Any) -> Any:
         return array
+
+
+def empty_tensor(dtype: Any, shape: tuple[int, ...]) -> Any:
+    """A new torch tensor, to be filled."""
+    import torch
+
+    count = math.prod(shape)
+    size = count * dtype.itemsize
+    memory = _memory.large(size) if size >= _memory.LARGE else None
+    if memory is None:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(memory[0], dtype=dtype, count=count, offset=memory[1]).reshape(shape)
 
 
 class Torch:
@@ -77,8 +97,7 @@ class Torch:
         return dtype, shape
 
     def empty(self, code: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        dtype, shape = self._layout(code, shape)
-        tensor = self._torch.empty(shape, dtype=dtype)
+        tensor = empty_tensor(*self._layout(code, shape))
         return tensor, as_writable(tensor)
 
     def over(self, buffer: Any, offset: int, code: str, shape: tuple[int, ...]) -> Any:
@@ -87,6 +106,9 @@ class Torch:
         if count == 0:
             return self._torch.empty(shape, dtype=dtype)
         return self._torch.frombuffer(buffer, dtype=dtype, count=count, offset=offset).reshape(shape)
+
+    def stand_in(self, code: str, shape: tuple[int, ...]) -> Any:
+        return self._torch.empty((), dtype=self._layout(code, shape)[0]).expand(shape)
 
     def part(self, tensor: Any, index: Any) -> Any:
         return tensor[index].contiguous()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import numbers
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _BACKENDS = ("mmap", "pread")
 _LARGE = 1 << 20  # bytes
+# A slice that leaves out columns is made of blocks of rows of so many bytes; where it leaves out more than _GAP in a
+# row, which is larger than a chunk, of each row by itself.
+_BLOCK = 8 << 20
+_GAP = 512 << 10
 
 
 class _Tensor:
@@ -47,9 +52,12 @@ class _Source:
             tensor = _Tensor(index, description)
             self.tensors[tensor.name] = tensor
 
+    def is_mapped(self, tensor: _Tensor) -> bool:
+        return self.memory is not None and not tensor.is_compressed
+
     def read(self, tensor: _Tensor, shape: tuple[int, ...], begin: int) -> Any:
         """The elements of that shape from byte `begin` of the tensor on."""
-        if self.memory is not None and not tensor.is_compressed:
+        if self.is_mapped(tensor):
             return self.framework.over(self.memory, tensor.stored_offset + begin, tensor.dtype, shape)
         with naming(self.filename):
             if tensor.size >= _LARGE:
@@ -58,13 +66,64 @@ class _Source:
             self.core.read_into(tensor.index, buffer, begin)
         return result
 
+    def read_blocks(self, tensor: _Tensor, shape: tuple[int, ...], begin: int, items: tuple[Any, ...]) -> Any:
+        """read(...)[items], of which the first is a slice, in memory for the result and for a block."""
+        # The framework itself says what the index makes of an array, which takes no memory here; or raises its error.
+        wanted = tuple(self.framework.stand_in(tensor.dtype, shape)[items].shape)
+        with naming(self.filename):
+            self.core.check(tensor.index)  # before memory is taken for what the header claims
+            result, _ = self.framework.empty(tensor.dtype, wanted)
+            if math.prod(wanted):
+                _Blocks(self, tensor).fill(result, begin, shape, items)
+        return result
+
+
+class _Blocks:
+    """Takes parts out of a tensor, block by block."""
+
+    def __init__(self, source: _Source, tensor: _Tensor) -> None:
+        self._source, self._tensor = source, tensor
+        self._width = tensor.size // math.prod(tensor.shape)
+        self._room: tuple[Any, memoryview] | None = None  # elements in a row, and their bytes
+
+    def _read(self, shape: tuple[int, ...], begin: int) -> Any:
+        count = math.prod(shape)
+        if self._room is None or len(self._room[1]) < count * self._width:
+            array, buffer = self._source.framework.empty(self._tensor.dtype, (max(count, _BLOCK // self._width),))
+            self._room = array, memoryview(buffer)
+        array, room = self._room
+        self._source.core.read_into(self._tensor.index, room[: count * self._width], begin)
+        return array[:count].reshape(shape)
+
+    def fill(self, out: Any, begin: int, shape: tuple[int, ...], items: tuple[Any, ...]) -> None:
+        """Let `out` be the elements of that shape from byte `begin` on, indexed by items."""
+        skipped, shape, items = _narrow(shape, items)
+        begin += skipped * self._width
+        if math.prod(shape) * self._width <= _BLOCK or not _begins_with_rows(items):
+            out[...] = self._source.framework.part(self._read(shape, begin), items)
+            return
+        step = items[0].step
+        rows = range(0, shape[0], step)
+        row = math.prod(shape[1:]) * self._width
+        needed = math.prod(_narrow(shape[1:], items[1:])[1]) * self._width
+        if row > _BLOCK or row - needed > _GAP or row * (step - 1) > _GAP:
+            for i, at in enumerate(rows):
+                self.fill(out[i, ...], begin + at * row, shape[1:], items[1:])
+            return
+        count = _BLOCK // (row * step) or 1
+        for i in range(0, len(rows), count):
+            some = rows[i : i + count]
+            block = self._read((some[-1] + 1 - some[0], *shape[1:]), begin + some[0] * row)
+            out[i : i + count] = block[(slice(None, None, step), *items[1:])]
+
 
 def _is_simple(item: object) -> bool:
     return item is None or item is Ellipsis or isinstance(item, slice) or _is_integer(item)
 
 
 def _is_integer(item: Any) -> bool:
-    return hasattr(item, "__index__") and not isinstance(item, bool) and not hasattr(item, "shape")
+    # numpy's integers are indices as any; its arrays, and torch's tensors, are not.
+    return isinstance(item, numbers.Integral) and not isinstance(item, bool)
 
 
 def _narrow(shape: tuple[int, ...], index: Any) -> tuple[int, tuple[int, ...], Any]:
@@ -75,6 +134,10 @@ def _narrow(shape: tuple[int, ...], index: Any) -> tuple[int, tuple[int, ...], A
     """
     items = list(index) if isinstance(index, tuple) else [index]
     only_simple = all(map(_is_simple, items))
+    if only_simple and items.count(Ellipsis) == 1 and len(shape) > 1:
+        at, named = items.index(Ellipsis), sum(item is not None for item in items) - 1
+        if len(shape) > named:
+            items[at : at + 1] = [slice(None)] * (len(shape) - named)
     left, skipped = list(shape), 0
     while items and left:
         item, rows, rest = items[0], left[0], math.prod(left[1:])
@@ -96,6 +159,18 @@ def _narrow(shape: tuple[int, ...], index: Any) -> tuple[int, tuple[int, ...], A
     return skipped, tuple(left), tuple(items)
 
 
+def _begins_with_rows(items: tuple[Any, ...]) -> bool:
+    """Whether an index begins with a slice that goes upwards, as _narrow() leaves it."""
+    return bool(items) and isinstance(items[0], slice) and items[0].step is not None and items[0].step > 0
+
+
+def _leaves_out(shape: tuple[int, ...], items: tuple[Any, ...]) -> bool:
+    """Whether an index that begins with a slice of rows needs a part of them only, in their order."""
+    if not _begins_with_rows(items) or not all(map(_is_simple, items)):
+        return False
+    return items[0].step > 1 or any(item not in (slice(None), None) for item in items[1:])
+
+
 class _Slice:
     """A tensor that is read as far as it is indexed."""
 
@@ -112,16 +187,20 @@ class _Slice:
         return self._tensor.dtype
 
     def __getitem__(self, index: Any) -> Any:
-        """The part that the framework's own indexing gives. Chunks that hold none of it are not decoded, where it is
-        bounded by the first dimensions: leading integers, and a slice after them."""
+        """The part that the framework's own indexing gives. Integers and slices are decoded as far as they reach: what
+        the first dimensions leave out is not decoded, nor what the others leave out if it is more than a chunk in a
+        row; and no more memory is taken than for the result and some MB."""
         tensor = self._tensor
         skipped, shape, rest = 0, tensor.shape, index
         if tensor.dtype != "F4":  # counted in bytes by torch, in halves of them by the file
             skipped, shape, rest = _narrow(shape, index)
         elements = math.prod(tensor.shape)
         begin = skipped * (tensor.size // elements) if elements else 0
-        framework = self._source.framework
-        return framework.finish(framework.part(self._source.read(tensor, shape, begin), rest))
+        source = self._source
+        is_large = elements and math.prod(shape) * (tensor.size // elements) > _BLOCK
+        if is_large and not source.is_mapped(tensor) and _leaves_out(shape, rest):
+            return source.framework.finish(source.read_blocks(tensor, shape, begin, rest))
+        return source.framework.finish(source.framework.part(source.read(tensor, shape, begin), rest))
 
 
 class safe_open:

@@ -13,11 +13,13 @@ import os
 import re
 import threading
 
+import torch
 from transformers.core_model_loading import ConversionOps, SkipParameters, WeightConverter, WeightRenaming
 from transformers.quantizers.base import HfQuantizer
 
 from .. import _models
-from ._tensors import restore
+from ..safetensors._errors import naming
+from ._tensors import read, restore
 
 
 # Older versions do not tell a quantizer the dtype that a parameter shall have, nor compare sizes where there is one.
@@ -53,12 +55,14 @@ class _Checkpoint:
 
     def __init__(self):
         self.entries = {}  # {stored name: (dtype, shape, bytes) before compression}
+        self.places = {}  # {stored name: (file, index)}, as read() has them
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = min(self.cores, 8)
         self.model = self.plan = None
         self.pool = None
         self.waiting = collections.deque()  # jobs that no thread has been asked to do
         self.ahead = 0
+        self.local = threading.local()
 
     def __deepcopy__(self, memo):
         return self
@@ -77,17 +81,33 @@ class _Checkpoint:
         parameter = _parameter(self.model, target)
         return None if parameter is None else parameter.dtype
 
-    def add(self, read, name, dtype):
-        job = _Job(read, name, self.entries.get(name), dtype)
+    def open(self, path):
+        weights = _models.opened(path, self.cores // self.workers)
+        for name, (index, entry) in _models.compressed_tensors(weights).items():
+            self.entries[name] = entry
+            self.places[name] = path, weights, index
+
+    def add(self, stored, name, dtype, in_memory):
+        job = _Job(stored, name, self.entries.get(name), dtype, None if in_memory else self.places.get(name))
         self.waiting.append(job)
+        if self.ahead < _AHEAD:
+            self._start()
         return job
 
     def _start(self):
         job = self.waiting.popleft()
         if job.future is None:
             self.pool = self.pool or concurrent.futures.ThreadPoolExecutor(self.workers, "znn")
-            job.future = self.pool.submit(job.run, self.cores // self.workers)
+            job.future = self.pool.submit(job.run, self)
             self.ahead += job.size
+
+    def scratch(self, size):
+        """Memory that the calling thread has until its next call."""
+        room = getattr(self.local, "room", None)
+        if room is None or room.numel() < size:
+            self.local.room = None
+            self.local.room = room = torch.empty(size, dtype=torch.uint8)
+        return room[:size]
 
     def take(self, jobs):
         """The tensors of the jobs."""
@@ -115,23 +135,29 @@ class _Checkpoint:
 
     def close(self):
         self.model = None
+        self.places = {}
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=True)
             self.pool = None
 
 
 class _Job:
-    """One stored tensor. read: a future of it, or a function that reads it."""
+    """One stored tensor. stored: a future of it, or a function that reads it. place: where its file has it, to be read
+    from there: a map of the file would have to be unmapped, which takes a fifth of the time that decoding does."""
 
-    def __init__(self, read, name, entry, dtype):
-        self.read, self.name, self.entry, self.dtype = read, name, entry, dtype
+    def __init__(self, stored, name, entry, dtype, place):
+        self.stored, self.name, self.entry, self.dtype, self.place = stored, name, entry, dtype, place
         self.size = entry[2] if entry else 0
         self.future = None
 
-    def run(self, threads):
-        stored = self.read() if callable(self.read) else self.read.result()
-        self.read = None
-        return restore(stored, self.name, self.entry, self.dtype, threads)
+    def run(self, checkpoint):
+        if self.place is not None:
+            path, weights, index = self.place
+            with naming(path):
+                return read(weights, index, self.name, self.entry, self.dtype, checkpoint.scratch)
+        stored = self.stored() if callable(self.stored) else self.stored.result()
+        self.stored = None
+        return restore(stored, self.name, self.entry, self.dtype, checkpoint.cores // checkpoint.workers)
 
 
 class _Decompressing(WeightConverter):
@@ -144,7 +170,9 @@ class _Decompressing(WeightConverter):
         # force_cpu: compressed bytes are of no use on the device; what they decompress to is moved there.
         super().__init__(source_patterns, target_patterns, operations, force_cpu=force_cpu)
         self.checkpoint = None
-        self.dtype = ...  # of the next parameter, once the loader has told it
+        # Of the next parameter, once the loader has told it:
+        self.dtype = ...
+        self.in_memory = True  # the stored tensor; False if its file is to be read
 
     @classmethod
     def of(cls, original, checkpoint):
@@ -158,7 +186,7 @@ class _Decompressing(WeightConverter):
     def add_tensor(self, target_key, source_key, source_pattern, future):
         if self.checkpoint is not None:
             dtype = self.checkpoint.dtype_of(target_key) if self.dtype is ... else self.dtype
-            future = self.checkpoint.add(future, source_key, dtype)
+            future = self.checkpoint.add(future, source_key, dtype, self.in_memory)
         super().add_tensor(target_key, source_key, source_pattern, future)
 
     def materialize_tensors(self):
@@ -237,7 +265,7 @@ class ZnnQuantizer(HfQuantizer):
             )
         paths = [path for path in checkpoint_files or () if str(path).endswith(".safetensors")]
         for path in paths:
-            self.checkpoint.entries.update(_models.compressed_tensors(path))
+            self.checkpoint.open(path)
         if self.checkpoint.entries:
             self.checkpoint.read_ahead(paths)
 
@@ -258,6 +286,7 @@ class ZnnQuantizer(HfQuantizer):
             if converter.checkpoint is None:
                 return dtype
             converter.dtype = dtype
+            converter.in_memory = isinstance(param, torch.Tensor)
             return None  # the bytes as they are stored; restore() casts
         name = converter._original_source_patterns[0]
         if isinstance(converter, WeightRenaming) and name in self.checkpoint.entries:

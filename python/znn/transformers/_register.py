@@ -10,7 +10,10 @@ def register():
 
     Raises ImportError if Transformers is missing, or is of a version that has no way to do it.
     """
-    version = importlib.metadata.version("transformers")
+    try:
+        version = importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        raise ModuleNotFoundError("znn.transformers needs Transformers: pip install 'znn[hf]'") from None
     major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) < (4, 57):
         raise ImportError(f"znn.transformers needs transformers 4.57 or newer; this is {version}")

@@ -3,6 +3,8 @@
 import torch
 
 from .. import ZnnError, _core
+from .._buffers import as_writable
+from ..safetensors._frameworks import empty_tensor
 
 # Smaller ones are decompressed before further threads would have begun.
 _WORTH_THREADS = 1 << 20
@@ -62,7 +64,7 @@ def decompressed(stored, name, dtype, shape, threads=0):
     stored: its bytes, a tensor of uint8 on any device. dtype: torch's. Returns a CPU tensor.
     Raises ZnnError that names the tensor if the frame is damaged or holds something else.
     """
-    out = torch.empty(shape, dtype=dtype)
+    out = empty_tensor(dtype, shape)
     frame = stored.cpu().contiguous().numpy()
     try:
         size = _core.content_size(frame)
@@ -77,6 +79,12 @@ def decompressed(stored, name, dtype, shape, threads=0):
     return out
 
 
+def _dtype_named(spelled, name):
+    if spelled not in _DTYPES:
+        raise ZnnError(f"tensor {name!r}: PyTorch has no {spelled}")
+    return getattr(torch, _DTYPES[spelled])
+
+
 def restore(stored, name, entry, dtype, threads=0):
     """What Transformers would have read from the model before compression.
 
@@ -86,7 +94,19 @@ def restore(stored, name, entry, dtype, threads=0):
     tensor = stored
     if entry is not None:
         spelled, shape, _ = entry
-        if spelled not in _DTYPES:
-            raise ZnnError(f"tensor {name!r}: PyTorch has no {spelled}")
-        tensor = decompressed(stored, name, getattr(torch, _DTYPES[spelled]), shape, threads)
+        tensor = decompressed(stored, name, _dtype_named(spelled, name), shape, threads)
     return tensor if dtype is None else tensor.to(dtype)
+
+
+def read(weights, index, name, entry, dtype, scratch):
+    """restore() of a compressed tensor of an opened file, which is read as far as it is decoded.
+
+    scratch: a function that gives a tensor of so many bytes, for what is cast afterwards.
+    """
+    spelled, shape, size = entry
+    own = _dtype_named(spelled, name)
+    weights.check(index)  # before memory is taken for what the header claims
+    cast = dtype is not None and dtype != own
+    tensor = scratch(size).view(own).reshape(shape) if cast else empty_tensor(own, shape)
+    weights.read_into(index, as_writable(tensor), 0)
+    return empty_tensor(dtype, shape).copy_(tensor) if cast else tensor
