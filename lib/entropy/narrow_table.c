@@ -5,7 +5,6 @@
 #include "entropy/narrow.h"
 
 #define SLOTS 256
-#define SPREAD 159      /* odd, and near 256 times the golden ratio: any run of slots comes apart evenly */
 #define FAR_LEAST 4     /* elements for which a far symbol is worth its place in the table */
 #define MISSING_BITS 32 /* what an element costs whose symbol the table does not know */
 
@@ -56,7 +55,7 @@ static void lay_out(znn_narrow_table *t, unsigned escape_freq)
     } else {
         uint8_t seen[ZNN_NARROW_INDICES] = {0};
         for (unsigned slot = 0; slot < SLOTS; slot++) {
-            const uint8_t code = sorted[slot * SPREAD % SLOTS], s = code % ZNN_NARROW_INDICES;
+            const uint8_t code = sorted[slot * ZNN_NARROW_SPREAD % SLOTS], s = code % ZNN_NARROW_INDICES;
             t->code_of_slot[slot] = code;
             t->offset_of_slot[slot] = seen[s];
             t->slot_of[t->start[s] + seen[s]++] = (uint8_t)slot;
@@ -64,6 +63,21 @@ static void lay_out(znn_narrow_table *t, unsigned escape_freq)
     }
     if (t->tail_count)
         t->freq[t->tail[0]] = (uint8_t)escape_freq;
+}
+
+unsigned znn_narrow_ranks(const znn_narrow_table *t, uint8_t codes[ZNN_NARROW_INDICES], uint8_t rank_of_slot[SLOTS])
+{
+    uint8_t rank_of[ZNN_NARROW_INDICES] = {0};
+    unsigned n = 0;
+    for (unsigned i = 0, freq; i < SLOTS; i += freq) {
+        const unsigned code = t->code_of_slot[t->slot_of[i]], s = code % ZNN_NARROW_INDICES;
+        freq = t->freq[s];
+        codes[n] = (uint8_t)code;
+        rank_of[s] = (uint8_t)n++;
+    }
+    for (unsigned i = 0; i < SLOTS; i++)
+        rank_of_slot[i] = rank_of[t->code_of_slot[i] % ZNN_NARROW_INDICES];
+    return n;
 }
 
 /* Of all symbols with the same index, the commonest. */
