@@ -9,34 +9,16 @@
 
 #define ZNN_INLINE static inline __attribute__((always_inline))
 
-typedef uint8x16x4_t znn_table64;
-
-typedef struct {
-    znn_table64 quarters[4];
-} znn_table256;
-
-ZNN_INLINE znn_table256 znn_table256_load(const uint8_t *bytes)
+/* Each byte's value in a table of 256, given by quarters. Tables are variables and parameters, not in structs:
+ * compilers would keep them in memory. */
+ZNN_INLINE uint8x16_t znn_look_up256(uint8x16x4_t q0, uint8x16x4_t q1, uint8x16x4_t q2, uint8x16x4_t q3,
+                                     uint8x16_t index)
 {
-    znn_table256 t;
-    for (unsigned i = 0; i < 4; i++)
-        t.quarters[i] = vld1q_u8_x4(bytes + 64 * i);
-    return t;
-}
-
-/* Each byte's value, of bytes below 16 * parts; parts is 2 or 4. */
-ZNN_INLINE uint8x16_t znn_look_up64(const znn_table64 *t, const unsigned parts, uint8x16_t index)
-{
-    const uint8x16x2_t half = {{t->val[0], t->val[1]}};
-    return parts == 2 ? vqtbl2q_u8(half, index) : vqtbl4q_u8(*t, index);
-}
-
-/* What is not in a quarter of the table leaves the byte as it is. */
-ZNN_INLINE uint8x16_t znn_look_up256(const znn_table256 *t, uint8x16_t index)
-{
-    uint8x16_t r = vqtbl4q_u8(t->quarters[0], index);
-    for (unsigned i = 1; i < 4; i++)
-        r = vqtbx4q_u8(r, t->quarters[i], vsubq_u8(index, vdupq_n_u8((uint8_t)(64 * i))));
-    return r;
+    /* what is not in a quarter leaves the byte as it is */
+    uint8x16_t r = vqtbl4q_u8(q0, index);
+    r = vqtbx4q_u8(r, q1, vsubq_u8(index, vdupq_n_u8(64)));
+    r = vqtbx4q_u8(r, q2, vsubq_u8(index, vdupq_n_u8(128)));
+    return vqtbx4q_u8(r, q3, vsubq_u8(index, vdupq_n_u8(192)));
 }
 
 ZNN_INLINE bool znn_any(uint8x16_t v)

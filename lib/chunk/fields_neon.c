@@ -62,39 +62,57 @@ ZNN_INLINE uint8x16_t shift(const unsigned size, uint8x16_t v, int count)
                      : vreinterpretq_u8_u32(vshlq_u32(vreinterpretq_u32_u8(v), vdupq_n_s32(count)));
 }
 
-/* Bytes b[0 .. size) of 16 positions to elements, a level of interleaves at a time: bytes to words, words to
- * doublewords, those to quadwords. What level k makes of pair p is 2^k vectors, at v[p 2^k] on. */
-ZNN_INLINE void to_elements(const unsigned size, uint8x16_t v[8])
+/* Pairs of runs of vectors to one run twice as long, which has an element of the first and one of the second by turns. */
+ZNN_INLINE void zip_runs(const unsigned size, const unsigned run, uint8x16_t v[8])
 {
-    for (unsigned run = 1; run < size; run *= 2)
-        for (unsigned at = 0; at < size; at += 2 * run) {
-            uint8x16_t made[8];
-            for (unsigned i = 0; i < run; i++) {
-                made[2 * i] = zip_lower(8 * run, v[at + i], v[at + run + i]);
-                made[2 * i + 1] = zip_upper(8 * run, v[at + i], v[at + run + i]);
-            }
-            for (unsigned i = 0; i < 2 * run; i++)
-                v[at + i] = made[i];
+    for (unsigned at = 0; at < size; at += 2 * run) {
+        uint8x16_t made[8];
+        for (unsigned i = 0; i < run; i++) {
+            made[2 * i] = zip_lower(8 * run, v[at + i], v[at + run + i]);
+            made[2 * i + 1] = zip_upper(8 * run, v[at + i], v[at + run + i]);
         }
+        for (unsigned i = 0; i < 2 * run; i++)
+            v[at + i] = made[i];
+    }
 }
 
-/* The inverse, backwards. */
+ZNN_INLINE void unzip_runs(const unsigned size, const unsigned run, uint8x16_t v[8])
+{
+    for (unsigned at = 0; at < size; at += 2 * run) {
+        uint8x16_t made[8];
+        for (unsigned i = 0; i < run; i++) {
+            made[i] = unzip_first(8 * run, v[at + 2 * i], v[at + 2 * i + 1]);
+            made[run + i] = unzip_second(8 * run, v[at + 2 * i], v[at + 2 * i + 1]);
+        }
+        for (unsigned i = 0; i < 2 * run; i++)
+            v[at + i] = made[i];
+    }
+}
+
+/* The bytes of 16 positions to elements: bytes to words, to doublewords, to quadwords. (As a loop, compilers
+ * would keep the vectors in memory.) */
+ZNN_INLINE void to_elements(const unsigned size, uint8x16_t v[8])
+{
+    if (size >= 2)
+        zip_runs(size, 1, v);
+    if (size >= 4)
+        zip_runs(size, 2, v);
+    if (size >= 8)
+        zip_runs(size, 4, v);
+}
+
 ZNN_INLINE void to_bytes(const unsigned size, uint8x16_t v[8])
 {
-    for (unsigned run = size / 2; run >= 1; run /= 2)
-        for (unsigned at = 0; at < size; at += 2 * run) {
-            uint8x16_t made[8];
-            for (unsigned i = 0; i < run; i++) {
-                made[i] = unzip_first(8 * run, v[at + 2 * i], v[at + 2 * i + 1]);
-                made[run + i] = unzip_second(8 * run, v[at + 2 * i], v[at + 2 * i + 1]);
-            }
-            for (unsigned i = 0; i < 2 * run; i++)
-                v[at + i] = made[i];
-        }
+    if (size >= 8)
+        unzip_runs(size, 4, v);
+    if (size >= 4)
+        unzip_runs(size, 2, v);
+    if (size >= 2)
+        unzip_runs(size, 1, v);
 }
 
 typedef struct {
-    znn_table64 first, second; /* by index: the symbol's bits in its bytes */
+    uint8x16x4_t first, second; /* by index: the symbol's bits in its bytes */
     znn_unpacking top;
     int16x8_t right, mask; /* the top's values to their words' lowest bits; mantissa and sign there */
 } joiner;
@@ -158,7 +176,7 @@ void znn_fields_join_neon(const znn_fields *f, uint8_t *dst, size_t groups, cons
 /* ---- the other way ---- */
 
 typedef struct {
-    znn_table64 first, second, codes; /* by index: the symbol's bytes, and what the coder is given */
+    uint8x16x4_t first, second, codes; /* by index: the symbol's bytes, and what the coder is given */
     uint8x16_t first_mask, second_mask, index_mask; /* the symbol's bits in its bytes, the index's in a byte */
     uint8x16_t common, top_mask, close;             /* close: 8 values each to top_bits bytes */
     unsigned top_bits, sign_bit;
