@@ -25,6 +25,7 @@ typedef enum {
     ONE,      /* the same with one exponent */
     TAIL,     /* and with many rare exponents */
     FAR,      /* and with some of any exponent */
+    JOINED,   /* and with mantissas whose highest bits are mostly 0 */
     PLANES,   /* WEIGHTS, the lowest byte constant, the one above of few values */
     INTEGERS, /* the lowest byte noise, the one above mostly 0, the others 0 */
     COUNT,    /* 0, 1, 2, ... */
@@ -56,30 +57,33 @@ static const golden goldens[] = {
     {"bf16-one-exponent", ZNN_BF16, ONE, 1000, 0, 0, 3, FRAME, false},
     {"bf16-dropped", ZNN_BF16, WEIGHTS, 3000, 3, 0, 3, FRAME, false},
     {"bf16-fast", ZNN_BF16, WEIGHTS, 3000, 0, 1, 1, FRAME, false},
-    {"bf16-max", ZNN_BF16, WEIGHTS, 6000, 0, 1, 9, FRAME, false},
-    {"bf16-max-far", ZNN_BF16, FAR, 6000, 0, 0, 9, FRAME, false},
+    {"bf16-max", ZNN_BF16, WEIGHTS, 20000, 3, 1, 9, FRAME, false},
+    {"bf16-max-far", ZNN_BF16, FAR, 16500, 4, 0, 9, FRAME, false},
+    {"bf16-max-small", ZNN_BF16, FAR, 6000, 0, 0, 9, FRAME, false},
+    {"bf16-joined", ZNN_BF16, JOINED, 4200, 0, 0, 3, FRAME, false},
     {"bf16-unchecked", ZNN_BF16, WEIGHTS, 1000, 0, 0, 3, UNCHECKED, false},
     {"bf16-stream", ZNN_BF16, WEIGHTS, 2000, 0, 1, 3, STREAM, false},
     {"bf16-safetensors", ZNN_BF16, WEIGHTS, 1000, 0, 0, 3, SAFETENSORS, false},
     {"bf16-zipnn", ZNN_BF16, WEIGHTS, 3000, 0, 1, 3, ZIPNN, false},
     {"f16-256-lanes", ZNN_F16, WEIGHTS, 33000, 0, 1, 3, FRAME, false},
     {"f16-64-lanes", ZNN_F16, WEIGHTS, 1000, 0, 0, 3, FRAME, false},
+    {"f16-joined", ZNN_F16, JOINED, 2000, 0, 0, 3, FRAME, false},
     {"f16-max", ZNN_F16, WEIGHTS, 4500, 0, 0, 9, FRAME, false},
     {"f8_e4m3-256-lanes", ZNN_F8_E4M3, WEIGHTS, 33000, 0, 0, 3, FRAME, false},
     {"f8_e4m3-64-lanes", ZNN_F8_E4M3, WEIGHTS, 1000, 0, 0, 3, FRAME, false},
     {"f8_e4m3-max", ZNN_F8_E4M3, WEIGHTS, 5000, 0, 0, 9, FRAME, false},
     {"f8_e5m2-128-lanes", ZNN_F8_E5M2, WEIGHTS, 5000, 0, 0, 3, FRAME, false},
-    {"f8_e5m2-max", ZNN_F8_E5M2, TAIL, 5000, 0, 0, 9, FRAME, false},
+    {"f8_e5m2-max", ZNN_F8_E5M2, TAIL, 17000, 0, 0, 9, FRAME, false},
     {"f32-256-lanes-clean", ZNN_F32, WEIGHTS, 33000, 19, 3, 3, FRAME, false},
     {"f32-128-lanes", ZNN_F32, WEIGHTS, 5000, 0, 2, 3, FRAME, false},
     {"f32-64-lanes", ZNN_F32, WEIGHTS, 500, 0, 0, 3, FRAME, false},
     {"f32-half", ZNN_F32, WEIGHTS, 4500, 13, 0, 3, FRAME, false},
     {"f32-bf16", ZNN_F32, WEIGHTS, 4500, 16, 0, 3, FRAME, false},
     {"f32-planes", ZNN_F32, PLANES, 5000, 0, 0, 3, FRAME, false},
-    {"f32-max", ZNN_F32, WEIGHTS, 5000, 0, 0, 9, FRAME, false},
+    {"f32-max", ZNN_F32, WEIGHTS, 17000, 18, 2, 9, FRAME, false},
     {"f32-tiny", ZNN_F32, WEIGHTS, 1, 0, 1, 3, FRAME, false},
     {"f32-constant", ZNN_F32, CONSTANT, 300000, 0, 0, 3, FRAME, false},
-    {"f64-128-lanes", ZNN_F64, WEIGHTS, 4100, 0, 5, 3, FRAME, false},
+    {"f64-128-lanes", ZNN_F64, PLANES, 4100, 0, 5, 3, FRAME, false},
     {"f64-f32", ZNN_F64, WEIGHTS, 1000, 29, 0, 3, FRAME, false},
     {"f64-max", ZNN_F64, WEIGHTS, 1000, 0, 0, 9, FRAME, false},
     {"i8", ZNN_I8, INTEGERS, 8000, 0, 0, 3, FRAME, false},
@@ -132,11 +136,12 @@ static void put(uint8_t *p, unsigned size, uint64_t v)
         p[i] = (uint8_t)(v >> 8 * i);
 }
 
+static const uint8_t exponent_bits[ZNN_DTYPE_COUNT] = {[ZNN_F8_E4M3] = 4, [ZNN_F8_E5M2] = 5, [ZNN_F16] = 5,
+                                                       [ZNN_BF16] = 8,    [ZNN_F32] = 8,     [ZNN_F64] = 11};
+
 static uint64_t float_of(const golden *g)
 {
-    static const uint8_t exponents[ZNN_DTYPE_COUNT] = {[ZNN_F8_E4M3] = 4, [ZNN_F8_E5M2] = 5, [ZNN_F16] = 5,
-                                                       [ZNN_BF16] = 8,    [ZNN_F32] = 8,     [ZNN_F64] = 11};
-    const unsigned bits = exponents[g->dtype], width = 8 * znn_dtype_size(g->dtype), mantissa = width - 1 - bits;
+    const unsigned bits = exponent_bits[g->dtype], width = 8 * znn_dtype_size(g->dtype), mantissa = width - 1 - bits;
     const uint32_t centre = (1u << bits) * 3 / 4, r = random_number();
     uint32_t exponent = centre - (g->kind == ONE ? 0 : (uint32_t)__builtin_ctz(r | 1u << 9));
     if (g->kind == TAIL && random_below(4) == 0)
@@ -145,6 +150,8 @@ static uint64_t float_of(const golden *g)
         exponent = random_below(1u << bits);
     uint64_t v = (uint64_t)random_number() << 32 | random_number();
     v = v >> (64 - width) >> g->dropped << g->dropped; /* width bits of noise, sign and mantissa of which stay */
+    if (g->kind == JOINED && random_below(8))
+        v &= ~(UINT64_C(3) << (mantissa - 2));
     v &= ~(((UINT64_C(1) << bits) - 1) << mantissa);
     v |= (uint64_t)exponent << mantissa;
     if (g->kind == PLANES)
@@ -347,7 +354,8 @@ static void every_file_is_written_again(void **state)
 
 /* What the files show of the format, so that none of it is left out. */
 typedef struct {
-    bool method[16], dtype[ZNN_DTYPE_COUNT], coder[8], lanes_log[9], spread[2], form[4], dropped, patches, escapes;
+    bool method[16], dtype[ZNN_DTYPE_COUNT], coder[8], lanes_log[9], spread[2], form[4];
+    bool joined, dropped, patches, escapes;
 } shown;
 
 #define FORM_ZSTD 3
@@ -361,6 +369,7 @@ static void show_payload(shown *s, const znn_chunk_info *chunk, const uint8_t *p
     if (chunk->method != ZNN_METHOD_FLOAT)
         return;
     s->coder[payload[0] & 7] = true;
+    s->joined |= payload[2] > exponent_bits[chunk->dtype] && payload[0] == 0;
     s->dropped |= payload[3] > 0;
     for (unsigned p = 0; p < 8; p++)
         s->form[(payload[6] | payload[7] << 8) >> 2 * p & 3] = true;
@@ -402,10 +411,10 @@ static void the_files_show_all_of_the_format(void **state)
         assert_true(s.dtype[i]);
     for (unsigned i = 0; i < 4; i++)
         assert_true(s.form[i]);
-    assert_true(s.coder[0] && s.coder[1]);
+    assert_true(s.coder[0] && s.coder[1] && s.coder[2]);
     assert_true(s.lanes_log[6] && s.lanes_log[7] && s.lanes_log[8]);
     assert_true(s.spread[0] && s.spread[1]);
-    assert_true(s.dropped && s.patches && s.escapes);
+    assert_true(s.joined && s.dropped && s.patches && s.escapes);
 }
 
 /* One that no case is for would be read by nobody. */
