@@ -101,8 +101,12 @@ bool zipnn_map_base(cli_options *o)
     struct stat status;
     int fd = open(o->base, O_RDONLY | O_CLOEXEC);
     void *memory = MAP_FAILED;
-    if (fd >= 0 && fstat(fd, &status) == 0)
-        memory = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (fd >= 0 && fstat(fd, &status) == 0) {
+        if ((uint64_t)status.st_size > SIZE_MAX)
+            errno = EFBIG; /* where size_t has 32 bits */
+        else
+            memory = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    }
     if (memory == MAP_FAILED)
         message_error(o->base, "cannot be read as a base: %s", strerror(errno));
     if (fd >= 0)

@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include "base/base.h"
+#include "base/shuffles.h"
 
 #define ZNN_INLINE static inline __attribute__((always_inline))
 
@@ -18,10 +19,6 @@ ZNN_INLINE void znn_store(uint8_t *p, __m256i v)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, v);
 }
-
-/* By 8 bits: where each lane's byte stands among those of the lanes whose bit is
- * set (0x80, which shuffles make 0, for the others); and the lanes whose bit is set, to the top. */
-extern const uint64_t znn_expand8[256], znn_compress8[256];
 
 /* A table of 16 bytes a part; the same in both halves. parts[i] is xored with the part after it. */
 typedef struct {

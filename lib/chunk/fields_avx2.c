@@ -3,9 +3,7 @@
 
 bool znn_fields_known_avx2(const znn_fields *f)
 {
-#define KNOWN(size, bytes, two, shifted) || znn_layout_is(f, (znn_layout){size, bytes, two, shifted})
-    return false ZNN_LAYOUTS(KNOWN);
-#undef KNOWN
+    return znn_layout_known(f);
 }
 
 ZNN_INLINE __m256i shift_left(const znn_layout l, __m256i v, __m128i count)

@@ -32,17 +32,6 @@ static inline znn_join_vectors znn_join_vectors_load(const znn_fields *f)
                               .right = _mm_cvtsi32_si128(16 - (int)bits)};
 }
 
-/* The bytes of a symbol by its index: in `first`, and in `second`, if it ends there. */
-static inline void znn_symbol_bytes(const znn_fields *f, const znn_symbols *symbols, uint8_t first[64],
-                                    uint8_t second[64])
-{
-    for (unsigned i = 0; i < 64; i++) {
-        const unsigned symbol = (unsigned)symbols->of[i] << (f->top_bits - 1);
-        first[i] = (uint8_t)symbol;
-        second[i] = (uint8_t)(symbol >> 8);
-    }
-}
-
 /* Half a group: out[q] goes to 64 q + 32 half. first and second are the symbols' bytes; top and
  * bytes[] + at are the half's places in the planes. Of the top 16 bytes are read at two places. */
 ZNN_INLINE void znn_join_half(const znn_join_vectors *j, const znn_layout l, __m256i first, __m256i second,

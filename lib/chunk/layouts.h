@@ -43,4 +43,22 @@ static inline bool znn_layout_is(const znn_fields *f, znn_layout known)
            (f->bits - 1) / 8 == f->byte_planes + l.two;
 }
 
+static inline bool znn_layout_known(const znn_fields *f)
+{
+#define KNOWN(size, bytes, two, shifted) || znn_layout_is(f, (znn_layout){size, bytes, two, shifted})
+    return false ZNN_LAYOUTS(KNOWN);
+#undef KNOWN
+}
+
+/* The bytes of a symbol by its index: in `first`, and in `second`, if it ends there. */
+static inline void znn_symbol_bytes(const znn_fields *f, const znn_symbols *symbols, uint8_t first[64],
+                                    uint8_t second[64])
+{
+    for (unsigned i = 0; i < 64; i++) {
+        const unsigned symbol = (unsigned)symbols->of[i] << (f->top_bits - 1);
+        first[i] = (uint8_t)symbol;
+        second[i] = (uint8_t)(symbol >> 8);
+    }
+}
+
 #endif

@@ -7,6 +7,18 @@ static const znn_paths scalar = {
     .escapes_read = znn_narrow_escapes_read_scalar,
 };
 
+#if ZNN_ARM64
+/* Block by block: the decoder keeps its tables in the registers that a fused loop would need for its own. */
+static const znn_paths neon = {
+    .narrow_encode = znn_narrow_encode_neon,
+    .narrow_decode = znn_narrow_decode_neon,
+    .escapes_read = znn_narrow_escapes_read_neon,
+    .knows = znn_fields_known_neon,
+    .split = znn_fields_split_neon,
+    .join = znn_fields_join_neon,
+};
+#endif
+
 #if ZNN_X86
 static const znn_paths avx2 = {
     .count = znn_count_avx2,
@@ -36,6 +48,9 @@ static const znn_paths avx512 = {
 const znn_paths *znn_paths_chosen(void)
 {
     switch (znn_cpu_isa()) {
+#if ZNN_ARM64
+    case ZNN_ISA_NEON: return &neon;
+#endif
 #if ZNN_X86
     case ZNN_ISA_AVX2: return &avx2;
     case ZNN_ISA_AVX512: return &avx512;

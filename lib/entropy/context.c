@@ -196,6 +196,8 @@ size_t znn_context_encode_indices(const znn_context_table *t, const uint16_t *re
             p = znn_context_encode_rows_avx512(of, records, row + 1, x, p, &escaped);
             break;
         }
+#else
+        (void)whole_rows;
 #endif
         for (unsigned l = LANES; l-- > 0;) {
             if (__builtin_expect(r[l] == ZNN_CONTEXT_NONE, 0))

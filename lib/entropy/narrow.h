@@ -28,6 +28,7 @@
 #define ZNN_NARROW_INDICES 64
 #define ZNN_NARROW_ESCAPE 0x80 /* set in an escape's code; the low 6 bits are tail[0] */
 #define ZNN_NARROW_LANES_MAX 256
+#define ZNN_NARROW_SPREAD 159 /* odd, and near 256 times the golden ratio: any run of slots comes apart evenly */
 #define ZNN_NARROW_TABLE_MAX (12 + 3 * ZNN_NARROW_INDICES)
 /* A row reads at most one byte a lane; vectors read 64 bytes at a time. */
 #define ZNN_NARROW_SLACK (ZNN_NARROW_LANES_MAX + 64)
@@ -62,6 +63,10 @@ size_t znn_narrow_table_write(const znn_narrow_table *table, uint8_t *dst); /* a
 /* Bytes read, 0 if the table is invalid or does not fit into size. */
 size_t znn_narrow_table_read(znn_narrow_table *table, unsigned symbol_bits, const uint8_t *src, size_t size);
 
+/* Codes numbered in the order of their slots before these are spread, for decoders that read
+ * tables by that number; how many there are, and the slots' numbers. */
+unsigned znn_narrow_ranks(const znn_narrow_table *table, uint8_t codes[ZNN_NARROW_INDICES], uint8_t rank_of_slot[256]);
+
 typedef struct {
     const znn_narrow_table *table;
     const uint8_t *next, *end; /* the stream */
@@ -83,7 +88,8 @@ size_t znn_narrow_decoder_ready(znn_narrow_decoder *d);
 
 /* Decode rows * lanes indices to out. Sets d->failed on a short stream. */
 void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows);
-/* Elsewhere than on x86-64 this is never chosen, and is not there. */
+/* Those of another processor's family are never chosen, and are not there. */
+void znn_narrow_decode_neon(znn_narrow_decoder *d, uint8_t *out, size_t rows);
 void znn_narrow_decode_avx2(znn_narrow_decoder *d, uint8_t *out, size_t rows);
 void znn_narrow_decode_avx512(znn_narrow_decoder *d, uint8_t *out, size_t rows);
 
@@ -93,6 +99,8 @@ void znn_narrow_decode_avx512(znn_narrow_decoder *d, uint8_t *out, size_t rows);
  * stream's size, states included. */
 size_t znn_narrow_encode_scalar(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
                                 const uint16_t *initial, uint8_t *dst_end);
+size_t znn_narrow_encode_neon(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
+                              const uint16_t *initial, uint8_t *dst_end);
 size_t znn_narrow_encode_avx2(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
                               const uint16_t *initial, uint8_t *dst_end);
 size_t znn_narrow_encode_avx512(const znn_narrow_table *table, unsigned lanes, const uint8_t *codes, size_t rows,
@@ -105,6 +113,7 @@ void znn_narrow_escapes_write(uint8_t *dst, const znn_narrow_table *table, const
 /* To indices; 64 bytes beyond them may be written. False if a place is not in
  * the tail, or a bit beyond the last is set. Vectors read up to 64 bytes beyond the list. */
 bool znn_narrow_escapes_read_scalar(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
+bool znn_narrow_escapes_read_neon(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
 bool znn_narrow_escapes_read_avx2(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
 bool znn_narrow_escapes_read_avx512(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
 

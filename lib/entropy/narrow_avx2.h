@@ -36,23 +36,6 @@ typedef struct {
     bool large; /* frequencies: one of more than 127 */
 } znn_narrow_shape;
 
-/* Codes by rank, as many as there are, and the slots' ranks. */
-static inline unsigned znn_narrow_ranks(const znn_narrow_table *t, uint8_t codes[ZNN_NARROW_INDICES],
-                                        uint8_t rank_of_slot[256])
-{
-    uint8_t rank_of[ZNN_NARROW_INDICES] = {0};
-    unsigned n = 0;
-    for (unsigned i = 0, freq; i < 256; i += freq) {
-        const unsigned code = t->code_of_slot[t->slot_of[i]], s = code % ZNN_NARROW_INDICES;
-        freq = t->freq[s];
-        codes[n] = (uint8_t)code;
-        rank_of[s] = (uint8_t)n++;
-    }
-    for (unsigned i = 0; i < 256; i++)
-        rank_of_slot[i] = rank_of[t->code_of_slot[i] % ZNN_NARROW_INDICES];
-    return n;
-}
-
 static inline znn_narrow_shape znn_narrow_vectors_load(znn_narrow_vectors *r, const znn_narrow_table *t)
 {
     uint8_t codes[ZNN_NARROW_INDICES] = {0}, rank_of_slot[256], bytes[3][ZNN_NARROW_INDICES] = {{0}};

@@ -5,7 +5,6 @@
 #include "entropy/narrow.h"
 
 #define SLOTS 256
-#define SPREAD 159      /* odd, and near 256 times the golden ratio: any run of slots comes apart evenly */
 #define FAR_LEAST 4     /* elements for which a far symbol is worth its place in the table */
 #define MISSING_BITS 32 /* what an element costs whose symbol the table does not know */
 
@@ -48,7 +47,7 @@ void znn_narrow_table_lay_out(znn_narrow_table *t)
         }
     }
     for (unsigned slot = 0; slot < SLOTS; slot++)
-        t->code_of_slot[slot] = sorted[t->spread ? slot * SPREAD % SLOTS : slot];
+        t->code_of_slot[slot] = sorted[t->spread ? slot * ZNN_NARROW_SPREAD % SLOTS : slot];
     if (t->tail_count)
         t->freq[t->tail[0]] = (uint8_t)escape_freq;
     /* From both ends at once: each is a chain of additions in memory. */
@@ -66,6 +65,21 @@ void znn_narrow_table_lay_out(znn_narrow_table *t)
         t->slot_of[place] = (uint8_t)slot;
         t->slot_of[end] = (uint8_t)other;
     }
+}
+
+unsigned znn_narrow_ranks(const znn_narrow_table *t, uint8_t codes[ZNN_NARROW_INDICES], uint8_t rank_of_slot[SLOTS])
+{
+    uint8_t rank_of[ZNN_NARROW_INDICES] = {0};
+    unsigned n = 0;
+    for (unsigned i = 0, freq; i < SLOTS; i += freq) {
+        const unsigned code = t->code_of_slot[t->slot_of[i]], s = code % ZNN_NARROW_INDICES;
+        freq = t->freq[s];
+        codes[n] = (uint8_t)code;
+        rank_of[s] = (uint8_t)n++;
+    }
+    for (unsigned i = 0; i < SLOTS; i++)
+        rank_of_slot[i] = rank_of[t->code_of_slot[i] % ZNN_NARROW_INDICES];
+    return n;
 }
 
 /* Of all symbols with the same index, the commonest. */

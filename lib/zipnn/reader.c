@@ -278,19 +278,20 @@ static znn_status decode_blocks(znn_zipnn_reader *r, const znn_huff0_block *bloc
     return znn_huff0_decode(r->decoder, blocks, count) ? ZNN_OK : ZNN_ERROR_FORMAT;
 }
 
-static size_t chunk_size(const znn_zipnn_header *h, uint64_t chunk)
+/* What a header says, and more than memory has: where size_t has 32 bits, it would be cut. */
+static uint64_t chunk_size(const znn_zipnn_header *h, uint64_t chunk)
 {
-    return (size_t)ZNN_MIN(h->chunk, h->content_size - chunk * h->chunk);
+    return ZNN_MIN(h->chunk, h->content_size - chunk * h->chunk);
 }
 
-/* `count` chunks, 1 or 2, from `chunk` on, to dst. */
+/* `count` chunks, 1 or 2, from `chunk` on, to dst, which has room for them. */
 static znn_status decode_chunks(znn_zipnn_reader *r, uint8_t *dst, uint64_t chunk, unsigned count)
 {
     const znn_zipnn_header *h = &r->header;
     znn_huff0_block group[ZNN_ZIPNN_GROUPS_MAX][2];
     znn_status status = ZNN_OK;
     for (unsigned i = 0; status == ZNN_OK && i < count; i++) {
-        size_t size = chunk_size(h, chunk + i);
+        size_t size = (size_t)chunk_size(h, chunk + i);
         status = r->src ? ZNN_OK : make_room(r, &r->pieces[i], &r->pieces_room[i], size);
         uint8_t *buffer = r->pieces[i];
         for (unsigned b = 0; status == ZNN_OK && b < h->groups; b++) {
@@ -313,7 +314,7 @@ static znn_status decode_chunks(znn_zipnn_reader *r, uint8_t *dst, uint64_t chun
         const uint8_t *from[ZNN_ZIPNN_GROUPS_MAX];
         for (unsigned b = 0; b < h->groups; b++)
             from[b] = group[b][i].dst;
-        znn_groups_merge(dst + i * h->chunk, chunk_size(h, chunk + i), from, h->groups, h->reorder);
+        znn_groups_merge(dst + i * h->chunk, (size_t)chunk_size(h, chunk + i), from, h->groups, h->reorder);
     }
     return status;
 }
@@ -321,8 +322,9 @@ static znn_status decode_chunks(znn_zipnn_reader *r, uint8_t *dst, uint64_t chun
 static znn_status decode_whole(znn_zipnn_reader *r, uint8_t *dst)
 {
     const znn_zipnn_header *h = &r->header;
-    size_t size = (size_t)(h->stored_size - h->header_size);
-    znn_status status = r->src ? ZNN_OK : make_room(r, &r->pieces[0], &r->pieces_room[0], size);
+    uint64_t stored = h->stored_size - h->header_size;
+    znn_status status = r->src ? ZNN_OK : make_room(r, &r->pieces[0], &r->pieces_room[0], stored);
+    size_t size = (size_t)stored; /* it is in memory */
     const uint8_t *frame;
     if (status == ZNN_OK)
         status = znn_zipnn_fetch(r, &frame, r->parts[r->current].stored_offset + h->header_size, size, r->pieces[0]);

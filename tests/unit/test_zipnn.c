@@ -70,16 +70,17 @@ static void fill_numbers(uint8_t *dst, size_t size, unsigned width)
 static size_t decode_by_zstd(uint8_t *dst, size_t dst_size, const uint8_t *block, size_t size)
 {
     uint8_t *frame = malloc(size + 64), *at = frame;
-    uint64_t literals = 2 | 3 << 2 | (uint64_t)dst_size << 4 | (uint64_t)size << 22;
+    uint8_t literals[8], block_head[4];
+    znn_store64(literals, 2 | 3 << 2 | (uint64_t)dst_size << 4 | (uint64_t)size << 22);
+    znn_store32(block_head, 1 | 2 << 1 | (uint32_t)(5 + size + 1) << 3);
     static const uint8_t head[] = {0x28, 0xB5, 0x2F, 0xFD, 0x80 /* a size of 4 bytes */, 0x38 /* window: 128 KiB */};
     memcpy(at, head, sizeof head);
     at += sizeof head;
     znn_store32(at, (uint32_t)dst_size);
     at += 4;
-    uint32_t block_head = 1 | 2 << 1 | (uint32_t)(5 + size + 1) << 3;
-    memcpy(at, &block_head, 3);
+    memcpy(at, block_head, 3);
     at += 3;
-    memcpy(at, &literals, 5);
+    memcpy(at, literals, 5);
     at += 5;
     memcpy(at, block, size);
     at += size;

@@ -1,7 +1,6 @@
-#include "base/shuffles_avx2.h"
+#include "base/shuffles.h"
 
 #define BELOW(m, l) __builtin_popcount((m) & ((1u << (l)) - 1))
-#define EXPAND(m, l) (uint64_t)((m) >> (l)&1 ? BELOW(m, l) : 0x80) << 8 * (l)
 /* the j-th lane whose bit is set: as many lanes have at most j such up to them */
 #define UP_TO(m, l, j) (BELOW(m, (l) + 1) <= (j))
 #define NTH(m, j)                                                                                                      \
@@ -15,5 +14,4 @@
 #define X64(what, m) X16(what, m), X16(what, (m) + 16u), X16(what, (m) + 32u), X16(what, (m) + 48u)
 #define X256(what) X64(what, 0u), X64(what, 64u), X64(what, 128u), X64(what, 192u)
 
-const uint64_t znn_expand8[256] = {X256(EXPAND)};
 const uint64_t znn_compress8[256] = {X256(COMPRESS)};
