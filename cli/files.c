@@ -175,6 +175,15 @@ static bool decompress(const cli_options *o, source_file *source, stream *s, str
     return s->zipnn ? zipnn_decompress(s, sink, opaque) : stream_decompress(s, &o->codec, sink, opaque);
 }
 
+/* For frames: a base is only for the deltas of ZipNN that are read. */
+static znn_options without_base(const cli_options *o)
+{
+    znn_options options = o->codec;
+    options.base = NULL;
+    options.base_size = 0;
+    return options;
+}
+
 static bool run_stream(const cli_options *o, source_file *source, stream *s, sink_target to)
 {
     *s = source_stream(source);
@@ -182,17 +191,19 @@ static bool run_stream(const cli_options *o, source_file *source, stream *s, sin
         s->zipnn = source->zipnn;
         s->size = znn_zipnn_reader_size(source->zipnn);
     }
+    const znn_options options = without_base(o);
     const bool ok = o->mode == MODE_DECOMPRESS
                         ? decompress(o, source, s, sink_write, &to)
-                        : (o->to_zipnn ? zipnn_compress : stream_compress)(s, &o->codec, sink_write, &to);
+                        : (o->to_zipnn ? zipnn_compress : stream_compress)(s, &options, sink_write, &to);
     return ok && source_stayed(source) && sink_finish(&to);
 }
 
 /* That the result in `fd` and the source hold the same. */
 static bool verify(const cli_options *o, source_file *source, int fd, const char *target)
 {
+    const znn_options options = without_base(o);
     if (o->mode == MODE_CONVERT)
-        return zipnn_verify_frames(source->zipnn, fd, target, &o->codec);
+        return zipnn_verify_frames(source->zipnn, fd, target, &options);
     if (o->mode == MODE_DECOMPRESS)
         return source->zipnn ? zipnn_verify(source->zipnn, source->name, fd)
                              : stream_verify(source->fd, source->name, fd, &o->codec);

@@ -109,6 +109,32 @@ def test_a_delta_is_read_with_its_base(run_znn, others, name):
     assert done.stdout == (others / "content").read_bytes()
 
 
+@pytest.mark.parametrize("name", [f"delta-{delta}-{kind}" for delta in ("byte", "file")
+                                  for kind in ("byte", "streaming")])
+def test_a_delta_is_tested_listed_and_converted_with_its_base(run_znn, others, tmp_path, name):
+    source = shutil.copy(others / f"{name}.znn", tmp_path / "delta.znn")
+    run_znn("-t", "--base", others / "base", source)
+    run_znn("-t", source, status=1)
+    listing = json.loads(run_znn("-l", "--json", source).stdout)
+    assert listing["needs_base"] and listing["original_size"] == (others / "content").stat().st_size
+    run_znn("--convert", "--rm", "--base", others / "base", source)
+    assert not is_zipnn(tmp_path / "delta.znn")
+    assert run_znn("-dc", tmp_path / "delta.znn").stdout == (others / "content").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["zstd-byte", "lz4-byte", "chunk-4096", "streaming-65536"])
+def test_other_layouts_are_tested_listed_and_converted(run_znn, others, tmp_path, name):
+    source = shutil.copy(others / f"{name}.znn", tmp_path / "other.znn")
+    done = run_znn("-t", source, status=None)
+    if name.startswith("lz4") and b"not supported" in done.stderr:
+        pytest.skip("this build has no liblz4")
+    assert done.returncode == 0
+    listing = json.loads(run_znn("-l", "--json", source).stdout)
+    assert listing["original_size"] == (others / "content").stat().st_size
+    run_znn("--convert", "--rm", source)
+    assert run_znn("-dc", tmp_path / "other.znn").stdout == (others / "content").read_bytes()
+
+
 def test_a_delta_without_its_base_is_refused(run_znn, others):
     done = run_znn("-dc", others / "delta-byte-byte.znn", status=1)
     assert done.stdout == b"" and b"--base" in done.stderr

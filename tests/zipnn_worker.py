@@ -1,6 +1,9 @@
 """What tests ask of zipnn 0.5.4, in its own venv and process. By hand: see test_zipnn.py."""
 
+import contextlib
 import hashlib
+import inspect
+import io
 import json
 import sys
 from pathlib import Path
@@ -104,6 +107,24 @@ def read(folder):
     (folder / "digests.json").write_text(json.dumps(digests))
 
 
+def print_class(_):
+    """{method: [(parameter, default)]} of zipnn's class, as JSON."""
+    print(json.dumps({
+        name: [[p.name, None if p.default is inspect.Parameter.empty else p.default]
+               for p in list(inspect.signature(method).parameters.values())[1:]]
+        for name, method in inspect.getmembers(zipnn.ZipNN, inspect.isfunction)
+        if name in ("__init__", "__metadata__", "__version__") or not name.startswith("_")
+    }))
+
+
+def print_descriptions(folder):
+    """{name: what zipnn says of its header} of each *.znn, as JSON."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        entries = {path.stem: zipnn.ZipNN().metadata(path.read_bytes()) for path in sorted(folder.glob("*.znn"))}
+    print(json.dumps(entries))
+
+
 if __name__ == "__main__":
     what, where = sys.argv[1], Path(sys.argv[2])
-    {"matrix": write_matrix, "others": write_others, "safetensors": write_safetensors, "read": read}[what](where)
+    {"matrix": write_matrix, "others": write_others, "safetensors": write_safetensors, "read": read,
+     "class": print_class, "describe": print_descriptions}[what](where)

@@ -46,7 +46,8 @@ typedef struct {
  * a block; dst then holds anything, nothing outside it was touched. */
 bool znn_huff0_decode(znn_huff0_decoder *decoder, const znn_huff0_block *blocks, unsigned count);
 
-#define ZNN_HUFF0_ROOM (ZNN_HUFF0_MAX / 4 * ZNN_HUFF0_BITS_MAX / 8 + 8) /* for any stream, and what a store goes beyond */
+/* For any stream, and what a store goes beyond. */
+#define ZNN_HUFF0_ROOM (ZNN_HUFF0_MAX / 4 * ZNN_HUFF0_BITS_MAX / 8 + 8)
 
 /* What encoding works with. */
 typedef struct {

@@ -151,8 +151,10 @@ static inline __attribute__((always_inline)) windows load_windows(const uint8_t 
 {
     __m512i bits[8];
     uint32_t at[LANES];
-    for (unsigned g = 0; g < GROUPS; g++)
-        _mm512_storeu_si512(at + 16 * g, _mm512_srli_epi32(_mm512_add_epi32(positions[g], _mm512_set1_epi32(7 - 64)), 3));
+    for (unsigned g = 0; g < GROUPS; g++) {
+        __m512i begin = _mm512_srli_epi32(_mm512_add_epi32(positions[g], _mm512_set1_epi32(7 - 64)), 3);
+        _mm512_storeu_si512(at + 16 * g, begin);
+    }
     __asm__("" : "+m"(at)); /* or the compiler takes them out of the vectors one by one */
     for (unsigned g = 0; g < GROUPS; g++) {
         __m512i shift = _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), positions[g]), _mm512_set1_epi32(7));
@@ -168,8 +170,8 @@ static inline __attribute__((always_inline)) windows load_windows(const uint8_t 
     for (unsigned half = 0; half < 2; half++) {
         const __m512i *b = bits + 4 * half;
         __m512i *to = half ? w.b : w.a;
-        __m512i high0 = _mm512_permutex2var_epi16(b[0], high, b[1]), high1 = _mm512_permutex2var_epi16(b[2], high, b[3]);
-        __m512i low0 = _mm512_permutex2var_epi16(b[0], low, b[1]), low1 = _mm512_permutex2var_epi16(b[2], low, b[3]);
+        __m512i high0 = _mm512_permutex2var_epi16(b[0], high, b[1]), low0 = _mm512_permutex2var_epi16(b[0], low, b[1]);
+        __m512i high1 = _mm512_permutex2var_epi16(b[2], high, b[3]), low1 = _mm512_permutex2var_epi16(b[2], low, b[3]);
         to[0] = _mm512_shuffle_i64x2(high0, high1, 0x44);
         to[1] = _mm512_shuffle_i64x2(high0, high1, 0xEE);
         to[2] = _mm512_shuffle_i64x2(low0, low1, 0x44);

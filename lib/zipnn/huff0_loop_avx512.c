@@ -199,4 +199,6 @@ static void mark_by_vectors(uint32_t count[256], const uint8_t *src, size_t size
     mark(count, src + i, size - i);
 }
 
-const znn_huff0_loops znn_huff0_avx512 = {znn_huff0_lanes_avx512, one, one_twice, many, encode_by_vectors, mark_by_vectors};
+const znn_huff0_loops znn_huff0_avx512 = {
+    znn_huff0_lanes_avx512, one, one_twice, many, encode_by_vectors, mark_by_vectors,
+};

@@ -1,6 +1,7 @@
 """znn.zipnn.ZipNN in the place of zipnn.ZipNN, with zipnn 0.5.4 as the judge."""
 
 import hashlib
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -157,6 +158,37 @@ def test_deltas_come_back_with_their_base(tmp_path, kind, streaming):
 def test_arguments_that_are_not_supported_are_refused(arguments):
     with pytest.raises(ValueError):
         ZipNN(**arguments)
+
+
+def signatures(cls):
+    """{method: [(parameter, default)]} of what a class offers; the default as JSON has it."""
+    return {
+        name: [[p.name, None if p.default is inspect.Parameter.empty else p.default]
+               for p in list(inspect.signature(method).parameters.values())[1:]]
+        for name, method in inspect.getmembers(cls, inspect.isfunction)
+        if name in ("__init__", "__metadata__", "__version__") or not name.startswith("_")
+    }
+
+
+def test_every_method_of_zipnns_class_is_there_with_its_parameters():
+    theirs, ours = json.loads(zipnn_venv.run_worker("class", "-")), signatures(ZipNN)
+    assert sorted(theirs) == sorted(ours)
+    own = {"compress_bin", "compress_method", "decompress_method", "lossy_compress", "decompress_lossy",
+           "compress_delta"}  # which raise, whatever they are given
+    for name in set(theirs) - own:
+        assert ours[name] == theirs[name]
+    for name in own:
+        with pytest.raises(NotImplementedError):
+            getattr(ZipNN(), name)(*[None] * len(theirs[name]))
+
+
+def test_a_header_is_described_as_by_zipnn(matrix):
+    names = ["bfloat16-4096-byte", "float32-4096-numpy", "float16-64-torch", "float8_e5m2-several-streaming"]
+    theirs = json.loads(zipnn_venv.run_worker("describe", matrix))
+    for name in names:
+        ours = ZipNN().metadata(str(matrix / f"{name}.znn"))
+        assert json.loads(json.dumps(ours)) == theirs[name]
+    assert ZipNN().__metadata__()["ZipNN version"] == theirs[names[0]]["zipnn version"]
 
 
 def test_data_that_is_not_supported_is_refused():

@@ -16,7 +16,7 @@ from typing import Any
 from . import _core
 from ._buffers import as_buffer, is_tensor
 
-__all__ = ["SafeOpen", "ZipNN", "zipnn_safetensors"]
+__all__ = ["SafeOpen", "ZipNN", "zipnn_hf", "zipnn_safetensors"]
 
 _METHODS = {"AUTO": 0, "HUFFMAN": 1, "ZSTD": 2, "LZ4": 3, "SNAPPY": 4}
 _INPUTS = {"byte": 1, "torch": 2, "numpy": 3}
@@ -24,6 +24,8 @@ _DTYPES = ("bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2")
 _SPELLED = {"float": "float32", "half": "float16"}
 _NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f8_e4m3": "float8_e4m3fn", "f8_e5m2": "float8_e5m2"}
 _HEADER_SIZE = 32
+_LOOK = _HEADER_SIZE + 1 + 9 * 255  # and its shape, of 255 dimensions at most
+_VERSION = "0.5.4"  # of the streams that are written
 _KEY = "znn_compressed_vectors"
 
 
@@ -116,6 +118,7 @@ class ZipNN:
         self.decompressed_file = decompressed_file
         self.zstd_level = zstd_level
         self.lz4_compression_level = lz4_compression_level
+        self.header_length = _HEADER_SIZE
 
     # ---- Compressing ----
 
@@ -240,9 +243,10 @@ class ZipNN:
         """The header of a file, by its name, or of a buffer; printed and returned. version: print only that."""
         if isinstance(file, (str, os.PathLike)):
             with open(file, "rb") as opened:
-                header = opened.read(_HEADER_SIZE)
+                start = opened.read(_LOOK)
         else:
-            header = bytes(memoryview(as_buffer(file)[0])[:_HEADER_SIZE])
+            start = bytes(memoryview(as_buffer(file)[0])[:_LOOK])
+        header = start[:_HEADER_SIZE]
         if header[:2] != b"ZN" or len(header) < _HEADER_SIZE:
             raise ValueError("Header should start with ZN")
         number = ".".join(map(str, header[2:5]))
@@ -265,8 +269,40 @@ class ZipNN:
                       30: "FLOAT8_E5M2"}.get(header[15], "NONE"),
             "original_len": f"{int.from_bytes(header[16:24], 'little')} Bytes",
         }
+        if header[8] in (_INPUTS["torch"], _INPUTS["numpy"]):
+            entries["shape_bytes"], entries["shape_size"] = _shape_of(start[_HEADER_SIZE:])
         print(entries)
         return entries
+
+    def __metadata__(self) -> dict[str, Any]:
+        """What this was made with; printed and returned."""
+        entries = {
+            "ZipNN version": _VERSION,
+            "Byte reorder": self.byte_reorder,
+            "Bit reorder": self.reorder_signbit,
+            "Method": self.method,
+            "Input format": _INPUTS[self.input_format],
+            "Data type": self.bytearray_dtype,
+            "Is monotonic": self.is_monotonic,
+            "Threads": self.threads,
+            "Compression threshold": self.compression_threshold,
+            "Check threshold after percent": self.check_th_after_percent,
+            "Delta compressed type": self.delta_compressed_type,
+            "Lossy compressed type": self.lossy_compressed_type,
+            "Lossy compressed factor": self.lossy_compressed_factor,
+            "Compression chunk": self.compression_chunk,
+            "Is streaming": self.is_streaming,
+            "Streaming chunk": self.streaming_chunk,
+            "Input file path": self.input_file,
+            "Compressedfile path": self.compressed_file,
+            "Decompressed file path": self.decompressed_file,
+        }
+        print(entries)
+        return entries
+
+    def __version__(self) -> None:
+        """Print the version of the streams that are written."""
+        print(f"ZipNN version: {_VERSION}")
 
     def compress_delta(self, *arguments: Any) -> None:
         """Not implemented in the original either; delta_compressed_type is what serves."""
@@ -276,6 +312,18 @@ class ZipNN:
         raise NotImplementedError("a part of zipnn's own machinery, which znn has no use for")
 
     compress_bin = compress_method = decompress_method = lossy_compress = decompress_lossy = _internal
+
+
+def _shape_of(packed: bytes) -> tuple[tuple[int, ...], int]:
+    """The shape that follows a header, and how many bytes it takes."""
+    shape, at = [], 1
+    for _ in range(packed[0] if packed else 0):
+        end = at + 1 + (packed[at] if at < len(packed) else 0)
+        if end > len(packed):
+            raise ValueError("the header's shape is cut off")
+        shape.append(int.from_bytes(packed[at + 1 : end], "little"))
+        at = end
+    return tuple(shape), at
 
 
 def _refuse_gpu(device: str) -> None:
@@ -363,3 +411,10 @@ def zipnn_safetensors() -> None:
     import safetensors.torch
 
     safetensors.torch.safe_open = SafeOpen
+
+
+def zipnn_hf(replace_local_file: bool = False) -> None:
+    """The original's plugin for Transformers, in whose place is znn.transformers."""
+    raise NotImplementedError(
+        "zipnn_hf is not supported: import znn.transformers, after znn.transformers.compress_model or znn --convert"
+    )

@@ -561,6 +561,19 @@ static void test_headers_are_bounded_by_the_streams_length(void **state)
     free(s.data);
 }
 
+/* What zipnn writes with snappy, and cannot read: a header twice, and then snappy's bytes. */
+static void test_snappy_is_named_as_not_supported(void **state)
+{
+    (void)state;
+    uint8_t data[32 + 32 + 100] = {'Z', 'N', 0, 5, 4, 10, 1, 4, 1};
+    data[14] = 18;
+    data[15] = 6;
+    znn_store64(data + 24, sizeof data);
+    memcpy(data + 32, data, 32);
+    uint64_t n;
+    assert_int_equal(znn_zipnn_content_size(data, sizeof data, &n), ZNN_ERROR_UNSUPPORTED);
+}
+
 static void test_every_cut_is_an_error(void **state)
 {
     (void)state;
@@ -675,6 +688,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_a_delta_needs_its_base_and_no_other, reset_random),
         cmocka_unit_test_setup(test_shapes_are_kept, reset_random),
         cmocka_unit_test_setup(test_headers_are_bounded_by_the_streams_length, reset_random),
+        cmocka_unit_test_setup(test_snappy_is_named_as_not_supported, reset_random),
         cmocka_unit_test_setup(test_every_cut_is_an_error, reset_random),
         cmocka_unit_test_setup(test_memory_is_bounded_whatever_a_header_says, reset_random),
         cmocka_unit_test_setup(test_damaged_streams_never_crash_and_both_readers_agree, reset_random),
