@@ -10,7 +10,7 @@ all modules, after it has loaded a small model; plain and compressed take turns;
 - every weight read: and each weight summed up after it.
 - a first answer: and one pass forward over 8 tokens.
 - cast: from_pretrained to another dtype.
-- program: python, its imports, and every weight read.
+- disable_mmap=True: files are read instead of mapped, every weight read.
 - disk: every weight read, with the files out of the page cache and the disk limited by the kernel to so many MB/s.
   That takes root and the blkio controller of cgroup v1; without, the lines are left out.
 """
@@ -20,19 +20,11 @@ import gc
 import mmap
 import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 KINDS = ("plain", "compressed")
 CONTROLLER = Path("/sys/fs/cgroup/blkio/znn-bench")
-PROGRAM = """
-import sys, torch, znn.transformers
-from transformers import AutoModelForCausalLM
-for parameter in AutoModelForCausalLM.from_pretrained(sys.argv[1]).parameters():
-    parameter.detach().view(torch.int64).sum()
-"""
 
 
 def make_models(folder, layers, width):
@@ -68,6 +60,8 @@ def weight_files(folder):
 
 
 def in_memory(folder):
+    """Read from the disk, as most files that are in the page cache once were; those just written are in larger parts."""
+    out_of_memory(folder)
     for path in weight_files(folder):
         with open(path, "rb", buffering=0) as file:
             while file.read(16 << 20):
@@ -141,12 +135,6 @@ def forward(model):
         model(torch.arange(8)[None])
 
 
-def program(folder):
-    begin = time.perf_counter()
-    subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder)], check=True, capture_output=True)
-    return time.perf_counter() - begin
-
-
 class Limited:
     """A group of processes that read from the disk of `path` at so many bytes a second."""
 
@@ -186,7 +174,6 @@ def rows(options, folder):
     yield "disable_mmap=True, every weight read", warm(touch, disable_mmap=True)
     yield "and a first answer", warm(forward)
     yield "cast to FP16, every weight read", warm(touch, dtype=torch.float16)
-    yield "a whole program, with its imports", lambda kind: program(folder / kind)
     if CONTROLLER.parent.is_dir() and os.geteuid() == 0:
         yield f"disk of {options.disk} MB/s, every weight read", cold
 
@@ -208,8 +195,6 @@ def main():
     transformers.utils.logging.set_verbosity_error()
     make_models(options.folder / "small", 1, 128)
     make_models(options.folder, 7, 2048)
-    for kind in KINDS:
-        in_memory(options.folder / kind)
     sizes = [sum(path.stat().st_size for path in weight_files(options.folder / kind)) for kind in KINDS]
     print(f"{sizes[0] / 1e9:.2f} GB, compressed {sizes[1] / 1e9:.2f} GB; {os.cpu_count()} cores, {znn._core.isa()}, "
           f"torch {torch.__version__}, transformers {transformers.__version__}; medians of {options.runs}")
@@ -217,6 +202,8 @@ def main():
     for what, seconds in rows(options, options.folder):
         if options.only not in what:
             continue
+        for kind in KINDS:
+            in_memory(options.folder / kind)
         found = {kind: [] for kind in KINDS}
         limit = Limited(options.folder, options.disk * 10**6) if what.startswith("disk") else None
         if limit:
