@@ -40,7 +40,7 @@ test: setup
 # The Python package, built and put into .venv. (Its own build folder is kept, so that only changes are compiled.)
 python: setup
 	CMAKE_ARGS="$(CMAKE_FLAGS)" $(PYTHON) -m pip install -q --disable-pip-version-check --no-deps \
-		--no-build-isolation --force-reinstall -C build-dir=$(BUILD)/python .
+		--no-build-isolation --force-reinstall --config-settings=build-dir=$(BUILD)/python .
 
 bench: setup
 	@$(MAKE) all
