@@ -10,6 +10,7 @@ static const znn_paths scalar = {
 #if ZNN_ARM64
 /* Block by block: the decoder keeps its tables in the registers that a fused loop would need for its own. */
 static const znn_paths neon = {
+    .count = znn_count_scalar,
     .narrow_encode = znn_narrow_encode_neon,
     .narrow_decode = znn_narrow_decode_neon,
     .escapes_read = znn_narrow_escapes_read_neon,
