@@ -103,13 +103,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned before = files_in(".");
     int status = run(used, count);
     bool kept = is_content(name, &in);
-    bool rm = false, force = false, output = false;
+    bool rm = false, force = false, output = false, only_files = false;
     unsigned sources = 0;
     for (size_t i = 0; i < count; i++) {
         rm = rm || strcmp(used[i], "--rm") == 0;
         force = force || strcmp(used[i], "-f") == 0;
         output = output || strcmp(used[i], "-o") == 0;
-        sources += used[i][0] != '-';
+        sources += only_files || used[i][0] != '-';
+        only_files = only_files || strcmp(used[i], "--") == 0;
     }
     /* Only what the user allowed removes or replaces the source. */
     CHECK(kept || rm || force);
