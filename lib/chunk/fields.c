@@ -1,4 +1,4 @@
-#include "chunk/fields.h"
+#include "chunk/elements.h"
 
 unsigned znn_exponent_bits(znn_dtype dtype)
 {
@@ -29,33 +29,6 @@ bool znn_fields_init(znn_fields *f, unsigned element_size, unsigned drop, unsign
     return true;
 }
 
-static inline uint64_t load_element(const uint8_t *p, unsigned size)
-{
-    switch (size) {
-    case 1: return *p;
-    case 2: return znn_load16(p);
-    case 4: return znn_load32(p);
-    default: return znn_load64(p);
-    }
-}
-
-static inline void store_element(uint8_t *p, unsigned size, uint64_t v)
-{
-    switch (size) {
-    case 1: *p = (uint8_t)v; break;
-    case 2: znn_store16(p, (uint16_t)v); break;
-    case 4: znn_store32(p, (uint32_t)v); break;
-    default: znn_store64(p, v); break;
-    }
-}
-
-/* The element at a position of a group, of elements of `size` bytes. */
-static inline size_t element_at(unsigned size, unsigned position)
-{
-    const unsigned run = 16 / size, i = position % 16;
-    return ZNN_GROUP / size * (i / run) + run * (position / 16) + i % run;
-}
-
 /* One body for every element size and number of byte planes, which the callers
  * give as constants. Eight positions at a time: their tops fill whole bytes. */
 static inline __attribute__((always_inline)) void split(const znn_fields *f, const uint8_t *src, size_t groups,
@@ -70,11 +43,13 @@ static inline __attribute__((always_inline)) void split(const znn_fields *f, con
     const uint32_t sign_mask = 1u << (top_bits - 1);
     uint8_t *top = planes[ZNN_TOP_PLANE];
     for (size_t g = 0; g < groups; g++, src += ZNN_GROUP * size) {
-        for (unsigned j = 0; j < ZNN_GROUP; j += 8, top += top_bits) {
+        for (unsigned h = 0; h < ZNN_GROUP / 8; h++, top += top_bits) {
+            const unsigned j = 8 * h;
+            const uint8_t *from = src + znn_element_of(size, h / 2, h % 2 * 8) * size;
             uint64_t word = 0;
 #pragma GCC unroll 8
             for (unsigned k = 0; k < 8; k++) {
-                const uint64_t v = load_element(src + element_at(size, j + k) * size, size);
+                const uint64_t v = znn_load_element(from + znn_element_of(size, 0, k) * size, size);
                 symbols[64 * g + j + k] = (uint16_t)(v >> symbol_shift & symbol_mask);
                 const uint64_t t = (v >> top_shift & top_mask) | (v >> sign_shift & sign_mask);
                 word |= t << top_bits * k;
@@ -89,9 +64,6 @@ static inline __attribute__((always_inline)) void split(const znn_fields *f, con
     }
 }
 
-/* do_cut(element size, byte planes) for the cuts that matter; the last is any. */
-#define CUTS(do_cut) do_cut(1, 0) do_cut(2, 0) do_cut(2, 1) do_cut(4, 0) do_cut(4, 1) do_cut(4, 2) do_cut(8, 6)
-
 void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, uint16_t *symbols,
                       uint8_t *const planes[ZNN_PLANES_MAX])
 {
@@ -103,7 +75,7 @@ void znn_fields_split(const znn_fields *f, const uint8_t *src, size_t groups, ui
             split(f, src, groups, symbols, planes, size, bytes, f->top_bits);                                          \
         return;                                                                                                        \
     }
-    CUTS(SPLIT)
+    ZNN_CUTS(SPLIT)
 #undef SPLIT
     split(f, src, groups, symbols, planes, f->element_size, f->byte_planes, f->top_bits);
 }
@@ -128,14 +100,16 @@ static inline __attribute__((always_inline)) void join(const znn_fields *f, cons
     const unsigned top_mask = (1u << top_bits) - 1, drop = f->drop;
     const uint8_t *top = planes[ZNN_TOP_PLANE];
     for (size_t g = 0; g < groups; g++, dst += ZNN_GROUP * size) {
-        for (unsigned j = 0; j < ZNN_GROUP; j += 8, top += top_bits) {
+        for (unsigned h = 0; h < ZNN_GROUP / 8; h++, top += top_bits) {
+            const unsigned j = 8 * h;
+            uint8_t *to = dst + znn_element_of(size, h / 2, h % 2 * 8) * size;
             const uint64_t word = znn_load64(top);
 #pragma GCC unroll 8
             for (unsigned k = 0; k < 8; k++) {
                 uint64_t v = t->symbol[codes[64 * g + j + k]] | t->top[word >> top_bits * k & top_mask];
                 for (unsigned p = 0; p < bytes; p++)
                     v |= (uint64_t)planes[p][64 * g + j + k] << (drop + 8 * p);
-                store_element(dst + element_at(size, j + k) * size, size, v);
+                znn_store_element(to + znn_element_of(size, 0, k) * size, size, v);
             }
         }
     }
@@ -152,7 +126,7 @@ void znn_fields_join(const znn_fields *f, const znn_join_tables *t, uint8_t *dst
             join(f, t, dst, groups, codes, planes, size, bytes, f->top_bits);                                          \
         return;                                                                                                        \
     }
-    CUTS(JOIN)
+    ZNN_CUTS(JOIN)
 #undef JOIN
     join(f, t, dst, groups, codes, planes, f->element_size, f->byte_planes, f->top_bits);
 }
@@ -162,5 +136,5 @@ void znn_fields_patch(const znn_fields *f, uint8_t *dst, size_t index, unsigned 
     uint8_t *p = dst + index * f->element_size;
     const unsigned shift = f->drop + 8 * f->byte_planes + f->top_bits - 1;
     const uint64_t mask = ((UINT64_C(1) << f->symbol_bits) - 1) << shift;
-    store_element(p, f->element_size, (load_element(p, f->element_size) & ~mask) | ((uint64_t)symbol << shift & mask));
+    znn_store_element(p, f->element_size, (znn_load_element(p, f->element_size) & ~mask) | ((uint64_t)symbol << shift & mask));
 }

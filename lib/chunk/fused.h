@@ -39,6 +39,7 @@ typedef struct {
 
 /* Decode up to `groups` groups; returns how many, maybe none. A vector may be
  * read at the last group's place in every plane. */
+size_t znn_fused_decode_scalar(znn_fused *fused, size_t groups);
 size_t znn_fused_decode_avx2(znn_fused *fused, size_t groups);
 size_t znn_fused_decode_avx512(znn_fused *fused, size_t groups);
 

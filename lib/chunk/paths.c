@@ -5,6 +5,7 @@ static const znn_paths scalar = {
     .narrow_encode = znn_narrow_encode_scalar,
     .narrow_decode = znn_narrow_decode_scalar,
     .escapes_read = znn_narrow_escapes_read_scalar,
+    .fused = znn_fused_decode_scalar,
 };
 
 #if ZNN_ARM64

@@ -40,13 +40,28 @@ size_t znn_narrow_decoder_ready(znn_narrow_decoder *d)
     return !d->failed;
 }
 
+/* The escapes of a row of codes: few, so that looking for them once a row is cheaper than asking after every symbol. */
+static const uint8_t *put_escapes(uint8_t *codes, size_t count, const uint8_t *escaped)
+{
+    for (size_t i = 0; i < count; i += 8) {
+        const uint64_t found = znn_load64(codes + i) & UINT64_C(0x8080808080808080);
+        for (uint64_t left = found; left; left &= left - 1)
+            codes[i + (size_t)__builtin_ctzll(left) / 8] = *escaped++;
+    }
+    return escaped;
+}
+
 void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 {
-    uint32_t slots[256]; /* code, offset, frequency: one load a symbol */
+    struct {
+        uint32_t freq;
+        uint8_t offset, code;
+    } slots[256];
     const znn_narrow_table *t = d->table;
     for (unsigned i = 0; i < 256; i++) {
-        const uint8_t code = t->code_of_slot[i];
-        slots[i] = code | (uint32_t)t->offset_of_slot[i] << 8 | (uint32_t)t->freq[code % ZNN_NARROW_INDICES] << 16;
+        slots[i].code = t->code_of_slot[i];
+        slots[i].offset = t->offset_of_slot[i];
+        slots[i].freq = t->freq[slots[i].code % ZNN_NARROW_INDICES];
     }
     const unsigned lanes = d->lanes;
     uint32_t x[ZNN_NARROW_LANES_MAX];
@@ -57,20 +72,17 @@ void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows)
         sure = ZNN_MIN(sure, rows);
         rows -= sure;
         const uint8_t *next = d->next;
-        for (; sure; sure--, out += lanes)
-#pragma GCC unroll 4
-            for (unsigned l = 0; l < lanes; l++) {
-                const uint32_t slot = slots[x[l] & 255];
-                const uint32_t y = (slot >> 16) * (x[l] >> 8) + (slot >> 8 & 255);
-                uint32_t filled = y << 8 | *next;
-                /* Both are there, so choosing is a conditional move: a branch would be missed often. */
-                __asm__("" : "+r"(filled));
-                x[l] = y < 256 ? filled : y;
-                next += y < 256;
-                out[l] = (uint8_t)slot;
-                if (__builtin_expect(slot & ZNN_NARROW_ESCAPE, 0))
-                    out[l] = *escaped++;
-            }
+        for (; sure; sure--, out += lanes) {
+            for (unsigned l = 0; l < lanes; l += 8)
+#pragma GCC unroll 8
+                for (unsigned k = l; k < l + 8; k++) {
+                    const unsigned slot = x[k] & 255;
+                    const uint32_t y = slots[slot].freq * (x[k] >> 8) + slots[slot].offset;
+                    x[k] = znn_narrow_refilled(y, &next);
+                    out[k] = slots[slot].code;
+                }
+            escaped = put_escapes(out, lanes, escaped);
+        }
         d->next = next;
     }
     d->escaped = escaped;
