@@ -8,13 +8,24 @@
 #include <stdint.h>
 
 typedef struct {
-    const uint8_t *secret;
     __m512i products, sums; /* the accumulators: products + sums with neighbours swapped */
+    const uint8_t *last;    /* the secret of a block's end */
+    _Alignas(64) uint8_t secret[16][64]; /* of each stripe, where a load crosses no line */
 } znn_hash_block;
+
+/* secret and accumulators: what znn_hasher_take gives. */
+static inline void znn_hash_block_begin(znn_hash_block *h, const uint8_t *secret, const uint64_t acc[8])
+{
+    for (unsigned stripe = 0; stripe < 16; stripe++)
+        _mm512_store_si512(h->secret[stripe], _mm512_loadu_si512(secret + 8 * stripe));
+    h->last = secret + 128;
+    h->products = _mm512_loadu_si512(acc);
+    h->sums = _mm512_setzero_si512();
+}
 
 static inline __attribute__((always_inline)) void znn_hash_stripe(znn_hash_block *h, __m512i data, unsigned stripe)
 {
-    __m512i key = _mm512_xor_si512(data, _mm512_loadu_si512(h->secret + 8 * stripe));
+    __m512i key = _mm512_xor_si512(data, _mm512_load_si512(h->secret[stripe]));
     h->products = _mm512_add_epi64(h->products, _mm512_mul_epu32(key, _mm512_srli_epi64(key, 32)));
     h->sums = _mm512_add_epi64(h->sums, data);
 }
@@ -24,7 +35,7 @@ static inline __attribute__((always_inline)) void znn_hash_end_block(znn_hash_bl
     const __m512i prime = _mm512_set1_epi32((int)0x9E3779B1u); /* PRIME32_1 */
     __m512i acc = _mm512_add_epi64(h->products, _mm512_shuffle_epi32(h->sums, (_MM_PERM_ENUM)0x4e));
     /* 0x96: the exclusive or of three */
-    acc = _mm512_ternarylogic_epi32(acc, _mm512_srli_epi64(acc, 47), _mm512_loadu_si512(h->secret + 128), 0x96);
+    acc = _mm512_ternarylogic_epi32(acc, _mm512_srli_epi64(acc, 47), _mm512_loadu_si512(h->last), 0x96);
     __m512i high = _mm512_mul_epu32(_mm512_srli_epi64(acc, 32), prime);
     h->products = _mm512_add_epi64(_mm512_mul_epu32(acc, prime), _mm512_slli_epi64(high, 32));
     h->sums = _mm512_setzero_si512();

@@ -8,9 +8,8 @@ typedef znn_hash_block hashing;
 static inline void hashing_begin(hashing *h, const znn_hasher *hasher)
 {
     uint64_t acc[8];
-    h->secret = znn_hasher_take(hasher, acc);
-    h->products = _mm512_loadu_si512(acc);
-    h->sums = _mm512_setzero_si512();
+    const uint8_t *secret = znn_hasher_take(hasher, acc);
+    znn_hash_block_begin(h, secret, acc);
 }
 
 static inline __attribute__((always_inline)) void hashing_block(hashing *h, const uint8_t *data)

@@ -24,20 +24,25 @@ typedef struct {
     size_t head; /* bytes before the boundary */
     bool streaming, hashed;
     znn_hash_block hash;
+    __m512i next; /* of the ring: what is put next */
+    __m512i turn; /* places of 64 bytes in two vectors, from `head` on */
 } outlet;
 
-ZNN_INLINE void hash_vector(outlet *o, const uint8_t *from, unsigned v)
+ZNN_INLINE void hash_vector(outlet *o, __m512i data, unsigned v)
 {
     if (o->hashed)
-        znn_hash_stripe(&o->hash, _mm512_load_si512(from + 64 * v), v % 16);
+        znn_hash_stripe(&o->hash, data, v % 16);
     if (o->hashed && v % 16 == 15)
         znn_hash_end_block(&o->hash);
 }
 
 ZNN_INLINE void put_vector(outlet *o, const uint8_t *from, unsigned v)
 {
-    hash_vector(o, from, v);
-    __m512i data = _mm512_loadu_si512(from + o->head + 64 * v);
+    /* Loads are what there is least room for: each vector of the ring is read once, and on its boundary. */
+    const __m512i first = o->next;
+    o->next = _mm512_load_si512(from + 64 * (v + 1));
+    hash_vector(o, first, v);
+    const __m512i data = _mm512_permutex2var_epi8(first, o->turn, o->next);
     if (o->streaming)
         _mm512_stream_si512((void *)(o->to + 64 * v), data);
     else
@@ -120,11 +125,17 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const size_t units)
     outlet o = {.streaming = fused->streaming, .hashed = fused->hasher != NULL};
     o.head = (64 - ((uintptr_t)fused->dst & 63)) & 63;
     o.to = fused->dst + o.head;
-    uint64_t acc[8] = {0};
-    if (o.hashed)
-        o.hash.secret = znn_hasher_take(fused->hasher, acc);
-    o.hash.products = _mm512_loadu_si512(acc);
-    o.hash.sums = _mm512_setzero_si512();
+    {
+        _Alignas(64) uint8_t turn[64];
+        for (unsigned i = 0; i < 64; i++)
+            turn[i] = (uint8_t)(o.head + i);
+        o.turn = _mm512_load_si512(turn);
+    }
+    uint64_t acc[8];
+    if (o.hashed) {
+        const uint8_t *secret = znn_hasher_take(fused->hasher, acc);
+        znn_hash_block_begin(&o.hash, secret, acc);
+    }
 
     size_t made = 0, sure = 0, position = 0;
     for (; made < units; made++, sure--, position += rows * LANES) {
@@ -139,6 +150,8 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const size_t units)
         if (made < LAG) {
             run_unit(l, rows, &t, &s, into, &o, NULL);
         } else {
+            if (made == LAG)
+                o.next = _mm512_load_si512(ring);
             run_unit(l, rows, &t, &s, into, &o, ring + (made - LAG) % RING * unit_size);
             o.to += unit_size;
         }
@@ -152,6 +165,7 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const size_t units)
     /* What is still in the ring. The last unit has no neighbour: all but its last bytes. */
     for (size_t u = made > LAG ? made - LAG : 0; u < made; u++) {
         const uint8_t *from = ring + u % RING * unit_size;
+        o.next = _mm512_load_si512(from);
         if (u + 1 < made) {
             for (unsigned v = 0; v < unit_size / 64; v++)
                 put_vector(&o, from, v);
@@ -159,7 +173,7 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const size_t units)
         } else {
             memcpy(o.to, from + o.head, unit_size - o.head);
             for (unsigned v = 0; v < unit_size / 64; v++)
-                hash_vector(&o, from, v);
+                hash_vector(&o, _mm512_load_si512(from + 64 * v), v);
         }
     }
     d->next = s.next;
