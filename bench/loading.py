@@ -60,7 +60,7 @@ def weight_files(folder):
 
 
 def in_memory(folder):
-    """Read from the disk, as most files that are in the page cache once were; those just written are in larger parts."""
+    """Read from the disk, as most files in the page cache once were; those just written lie there in other parts."""
     out_of_memory(folder)
     for path in weight_files(folder):
         with open(path, "rb", buffering=0) as file:

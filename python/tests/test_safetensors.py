@@ -320,8 +320,8 @@ def some_index(random, shape):
     items = []
     for n in shape[: random.randint(1, len(shape))]:
         a, b, step = random.randrange(-n, n), random.randrange(-n, n), random.randint(1, n)
-        kinds = [a, np.int64(a), slice(None), slice(a, b), slice(a, None, step), slice(None, None, step), slice(a, b, -1)]
-        items.append(random.choice(kinds))
+        slices = [slice(None), slice(a, b), slice(a, None, step), slice(None, None, step), slice(a, b, -1)]
+        items.append(random.choice([a, np.int64(a), *slices]))
     if random.random() < 0.3:
         items.insert(random.randint(0, len(items)), None)
     if random.random() < 0.3:

@@ -45,8 +45,8 @@ def compress(
 ) -> bytes:
     """Compress a buffer into one znn frame.
 
-    data: bytes, or any contiguous buffer, numpy array, torch CPU tensor or other array with __dlpack__, of any shape. It
-        is read in place and never changed; read-only memory will do.
+    data: bytes, or any contiguous buffer, numpy array, torch CPU tensor or other array with __dlpack__, of any shape.
+        It is read in place and never changed; read-only memory will do.
     dtype: what its numbers are: a name ("bf16", "float32", "F8_E4M3"), a numpy or a torch dtype. None takes an array's
         own dtype, and looks into the bytes of anything else.
     level: 1 (fastest) to 9 (smallest).

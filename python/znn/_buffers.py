@@ -81,7 +81,8 @@ def _tensor_bytes(tensor: Any) -> Buffer:
     try:
         return flat.numpy()
     except RuntimeError:  # numpy is not installed
-        array = (ctypes.c_ubyte * flat.numel()).from_address(flat.data_ptr()) if flat.numel() else (ctypes.c_ubyte * 0)()
+        kind = ctypes.c_ubyte * flat.numel()
+        array = kind.from_address(flat.data_ptr()) if flat.numel() else kind()
         array.owner = flat  # kept alive by it
         return array
 

@@ -127,7 +127,7 @@ def _is_integer(item: Any) -> bool:
 
 
 def _narrow(shape: tuple[int, ...], index: Any) -> tuple[int, tuple[int, ...], Any]:
-    """(rows skipped in elements, shape, index): the smallest run of elements that an index needs, and the index into it.
+    """(rows skipped in elements, shape, index): the smallest run of elements an index needs, and what is left of it.
 
     Leading integers and one slice after them are followed; what comes then is the framework's to do, and so is every
     error.
