@@ -6,6 +6,7 @@
 #include "frame/workers.h"
 
 #define USUAL_CHUNK_LOG 17 /* or more: what the table is made for */
+#define TABLE_AT_ONCE (64u << 20) /* bytes: of some terabytes of content */
 #define SLOTS_MORE 2 /* than workers, so that a slow chunk delays the others less */
 
 typedef struct {
@@ -215,9 +216,9 @@ static znn_status begin_frame(znn_encoder *e)
     e->plan = znn_plan_new(e->options.dtype, (size_t)1 << e->chunk_log, &e->allocator);
     if (!e->plan)
         return ZNN_ERROR_MEMORY;
-    /* A table that grows is there twice while it is copied: better at once, where the size is told and true. */
+    /* A table that grows is there twice while it is copied: better at once, where a size is told that can be true. */
     const uint64_t entries = e->options.content_size >> USUAL_CHUNK_LOG;
-    if (e->options.content_size != ZNN_SIZE_UNKNOWN && entries < SIZE_MAX / ZNN_TABLE_ENTRY_SIZE)
+    if (entries <= TABLE_AT_ONCE / ZNN_TABLE_ENTRY_SIZE)
         (void)grow(e, &e->table, 0, &e->table_room, (size_t)entries * ZNN_TABLE_ENTRY_SIZE);
     znn_header header = {.chunk_log = e->chunk_log,
                          .checksums = e->options.checksum,
