@@ -23,9 +23,10 @@ const uint16_t znn_log2_of[SLOTS + 1] = {
 /* What one more slot for a symbol gains, or one less costs; what is not possible, the worst of all. */
 static uint64_t value_of_step(uint32_t freq, uint32_t count, bool up)
 {
-    if (freq == (up ? SLOTS - 1 : 1u))
+    if (up ? freq >= SLOTS - 1 : freq <= 1 || freq > SLOTS)
         return up ? 0 : UINT64_MAX;
-    return ((uint64_t)count + 1) * (unsigned)(up ? znn_log2_of[freq + 1] - znn_log2_of[freq] : znn_log2_of[freq] - znn_log2_of[freq - 1]);
+    const unsigned higher = up ? freq + 1 : freq;
+    return ((uint64_t)count + 1) * (unsigned)(znn_log2_of[higher] - znn_log2_of[higher - 1]);
 }
 
 void znn_frequencies_of(uint32_t *freq, const uint32_t *counts, unsigned n)

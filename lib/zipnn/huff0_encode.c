@@ -46,7 +46,7 @@ static unsigned sort_leaves(leaf leaves[256], const uint32_t count[256])
  * are always at the front of the leaves or of the joined, where none are left UINT64_MAX. */
 static void optimal_lengths(uint8_t *length, const leaf *leaves, unsigned n)
 {
-    uint64_t leaf_weight[257], weight[257] = {UINT64_MAX}; /* of the joined in the order they are made, so ascending */
+    uint64_t leaf_weight[257] = {0}, weight[257] = {UINT64_MAX}; /* of the joined in the order they are made, so ascending */
     uint16_t parent[512] = {0}; /* of leaf i, and of joined node n + i: all get one, which not every compiler sees */
     for (unsigned i = 0; i < n; i++)
         leaf_weight[i] = leaves[i].count;

@@ -331,10 +331,10 @@ static void prove(const lanes *l, unsigned i)
             unsigned code = code_at(src, ZNN_MAX(position, next), l->block->one);
             if (position > next) {
                 *out++ = (uint8_t)(code >> 8);
-                position -= code & 15;
+                position -= (int)(code & 15);
             } else {
                 begin++;
-                next -= code & 15;
+                next -= (int)(code & 15);
             }
         }
         stand_at(s, i, src, position, out);
