@@ -44,6 +44,7 @@
 #define STATE_BITS 15
 #define UNSEEN 3
 #define TAIL_GROUPS 256 /* more than a block and the groups that states hold */
+#define TAIL_SLACK 64   /* vectors read as far beyond */
 
 typedef struct {
     unsigned coder;
@@ -711,6 +712,7 @@ static bool rebuild_tail(uint8_t *tail, size_t stored, size_t held, const uint8_
     if (stored)
         memcpy(tail, src, stored);
     memcpy(tail + stored, bits, held);
+    memset(tail + stored + held, 0, TAIL_SLACK); /* read with the rest, and without effect; but never left unset */
     return true;
 }
 
@@ -839,7 +841,7 @@ znn_status znn_float_decode(znn_chunk_coder *coder, uint8_t *dst, size_t n, cons
      * so that everything stays in the cache. */
     size_t at = 0; /* groups done */
     const uint8_t *codes = coder->symbols;
-    uint8_t last[TAIL_GROUPS * ZNN_GROUP + 64];
+    uint8_t last[TAIL_GROUPS * ZNN_GROUP + TAIL_SLACK];
     if (kind == CODER_WIDE) {
         if (!znn_wide_decode(coder->symbols, groups * ZNN_GROUP, p, (size_t)(end - p)))
             return ZNN_ERROR_FORMAT;
