@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "chunk/chunk.h"
+#include "entropy/narrow.h"
 #include "frame/layout.h"
 
 #define ELEMENTS_MAX 6000
@@ -131,6 +132,20 @@ static void a_constant_that_ends_within_an_element(void **state)
     assert_int_equal(back[6], 7);
     chunk.content_size = 8;
     assert_int_equal(decode(), ZNN_OK);
+}
+
+/* The first that has more bits than symbols have. */
+static void a_symbol_of_too_many_bits(void **state)
+{
+    (void)state;
+    /* two indices, 0 and 1, half of the slots each; the far symbol stands for index 0 */
+    uint8_t written[16] = {0, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 128, 128};
+    znn_narrow_table table;
+    znn_store16(written + 14, 192);
+    assert_int_equal(znn_narrow_table_read(&table, 8, written, sizeof written), sizeof written);
+    assert_int_equal(table.symbol[0], 192);
+    znn_store16(written + 14, 256);
+    assert_int_equal(znn_narrow_table_read(&table, 8, written, sizeof written), 0);
 }
 
 /* ---- Frames ---- */
@@ -265,6 +280,7 @@ int main(void)
         cmocka_unit_test(an_escape_too_many),
         cmocka_unit_test(a_patch_too_many),
         cmocka_unit_test(a_constant_that_ends_within_an_element),
+        cmocka_unit_test(a_symbol_of_too_many_bits),
         cmocka_unit_test(a_frame_is_sound_where_nothing_is_changed),
         cmocka_unit_test(a_payload_larger_than_its_content),
         cmocka_unit_test(chunks_beyond_the_size_in_the_header),
