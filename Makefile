@@ -56,6 +56,7 @@ soak: setup
 	@$(MAKE) all
 	BUILD=$(BUILD) $(PYTHON) scripts/soak $(SOAK_MINUTES)
 	ZNN=$(abspath $(BUILD))/znn ZNN_KILLS=600 $(PYTHON) -m pytest tests/test_crash.py -k "random or many"
+	[ ! -x .venv-hf/bin/python ] || ZNN_KILLS=600 .venv-hf/bin/python -m pytest tests/test_crash.py -k hub
 
 install: all
 	DESTDIR="$(DESTDIR)" cmake --install $(BUILD)

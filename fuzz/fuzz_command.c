@@ -77,11 +77,12 @@ static bool is_content(const char *name, const fuzz_input *content)
 
 static int run(const char *const *words_used, size_t count)
 {
-    char *arguments[16] = {strdup("znn"), strdup("-qq")};
+    /* -b would else take memory by the gigabyte. */
+    char *arguments[16] = {strdup("znn"), strdup("-qq"), strdup("--bench-size=1")};
     for (size_t i = 0; i < count; i++)
-        arguments[2 + i] = strdup(words_used[i]);
-    int status = znn_main(2 + (int)count, arguments);
-    for (size_t i = 0; i < count + 2; i++)
+        arguments[3 + i] = strdup(words_used[i]);
+    int status = znn_main(3 + (int)count, arguments);
+    for (size_t i = 0; i < count + 3; i++)
         free(arguments[i]);
     CHECK(status == 0 || status == 1 || status == 2);
     return status;
