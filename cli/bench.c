@@ -67,10 +67,11 @@ static bool load(const source_file *source, unsigned char **content, uint64_t *s
 
 static bool prepare(workload *w, const cli_options *o, const char *name)
 {
-    w->copies = (o->bench_bytes + w->size - 1) / w->size;
+    /* By what a copy may take compressed, which for tiny files is thousands of times their size. */
+    uint64_t bound = znn_compress_bound(w->size);
+    w->copies = o->bench_bytes / bound + (o->bench_bytes % bound != 0);
     w->copies = w->copies ? w->copies : 1;
     w->total = w->copies * w->size;
-    uint64_t bound = znn_compress_bound(w->size);
     if (bound > SIZE_MAX / w->copies)
         return out_of_memory(name);
     w->capacity = bound * w->copies;

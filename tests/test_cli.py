@@ -712,6 +712,11 @@ def test_benchmark_measures_and_writes_nothing(run_znn, weights_file, tmp_path):
     assert "MB/s" in text and "saved" in text
 
 
+def test_benchmark_of_a_tiny_file_takes_bounded_memory(znn, tmp_path):
+    (tmp_path / "x").write_bytes(b"x")
+    assert peak_memory(znn, "-b", "-i0", "--bench-size=1", tmp_path / "x") < 64 * MIB
+
+
 def test_benchmark_of_nothing_is_refused(run_znn, tmp_path):
     (tmp_path / "empty").touch()
     assert "empty" in last_message(run_znn("-b", tmp_path / "empty", status=1))
