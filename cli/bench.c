@@ -67,9 +67,10 @@ static bool load(const source_file *source, unsigned char **content, uint64_t *s
 
 static bool prepare(workload *w, const cli_options *o, const char *name)
 {
-    /* By what a copy may take compressed, which for tiny files is thousands of times their size. */
+    /* A copy of a tiny file may take thousands of times its size compressed, and has room for that. */
     uint64_t bound = znn_compress_bound(w->size);
-    w->copies = o->bench_bytes / bound + (o->bench_bytes % bound != 0);
+    const uint64_t wanted = (o->bench_bytes + w->size - 1) / w->size, most = 2 * o->bench_bytes / bound;
+    w->copies = wanted < most ? wanted : most;
     w->copies = w->copies ? w->copies : 1;
     w->total = w->copies * w->size;
     if (bound > SIZE_MAX / w->copies)
