@@ -46,9 +46,10 @@ ptrdiff_t stream_read(stream *s, void *dst, size_t size)
         return n;
     }
     size_t start = s->start_size < size ? s->start_size : size;
-    if (start)
+    if (start) {
         memcpy(dst, s->start, start);
-    s->start += start;
+        s->start += start;
+    }
     s->start_size -= start;
     n = read_full(s->fd, (char *)dst + start, size - start);
     if (n < 0) {
