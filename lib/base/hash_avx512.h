@@ -7,17 +7,25 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+/* The secret of each stripe, where a load crosses no line. Not within znn_hash_block, since compilers keep a struct
+ * with an array in memory, and the accumulators must be in registers. */
+typedef struct {
+    _Alignas(64) uint8_t of[16][64];
+} znn_hash_secrets;
+
 typedef struct {
     __m512i products, sums; /* the accumulators: products + sums with neighbours swapped */
-    const uint8_t *last;    /* the secret of a block's end */
-    _Alignas(64) uint8_t secret[16][64]; /* of each stripe, where a load crosses no line */
+    const znn_hash_secrets *secrets;
+    const uint8_t *last; /* the secret of a block's end */
 } znn_hash_block;
 
-/* secret and accumulators: what znn_hasher_take gives. */
-static inline void znn_hash_block_begin(znn_hash_block *h, const uint8_t *secret, const uint64_t acc[8])
+/* secret and accumulators: what znn_hasher_take gives. secrets: room for as long as h is used. */
+static inline void znn_hash_block_begin(znn_hash_block *h, znn_hash_secrets *secrets, const uint8_t *secret,
+                                        const uint64_t acc[8])
 {
     for (unsigned stripe = 0; stripe < 16; stripe++)
-        _mm512_store_si512(h->secret[stripe], _mm512_loadu_si512(secret + 8 * stripe));
+        _mm512_store_si512(secrets->of[stripe], _mm512_loadu_si512(secret + 8 * stripe));
+    h->secrets = secrets;
     h->last = secret + 128;
     h->products = _mm512_loadu_si512(acc);
     h->sums = _mm512_setzero_si512();
@@ -25,7 +33,7 @@ static inline void znn_hash_block_begin(znn_hash_block *h, const uint8_t *secret
 
 static inline __attribute__((always_inline)) void znn_hash_stripe(znn_hash_block *h, __m512i data, unsigned stripe)
 {
-    __m512i key = _mm512_xor_si512(data, _mm512_load_si512(h->secret[stripe]));
+    __m512i key = _mm512_xor_si512(data, _mm512_load_si512(h->secrets->of[stripe]));
     h->products = _mm512_add_epi64(h->products, _mm512_mul_epu32(key, _mm512_srli_epi64(key, 32)));
     h->sums = _mm512_add_epi64(h->sums, data);
 }

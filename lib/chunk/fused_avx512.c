@@ -132,9 +132,10 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const size_t units)
         o.turn = _mm512_load_si512(turn);
     }
     uint64_t acc[8];
+    znn_hash_secrets secrets;
     if (o.hashed) {
         const uint8_t *secret = znn_hasher_take(fused->hasher, acc);
-        znn_hash_block_begin(&o.hash, secret, acc);
+        znn_hash_block_begin(&o.hash, &secrets, secret, acc);
     }
 
     size_t made = 0, sure = 0, position = 0;
