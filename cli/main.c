@@ -1,6 +1,7 @@
 /* The znn command: reads its options, and gives each file to who handles it. */
 #include "platform.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,8 +80,9 @@ int main(int argc, char **argv)
         }
     }
     options_free(&o);
+    errno = 0;
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_WELL) {
-        message_error("standard output", "cannot write");
+        message_error("standard output", errno ? "cannot write: %s" : "cannot write", strerror(errno));
         status = EXIT_FAILED;
     }
     return status;

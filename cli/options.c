@@ -273,6 +273,21 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
     return false;
 }
 
+static bool check_names(const cli_options *o)
+{
+    size_t stdins = 0;
+    for (size_t i = 0; i < o->files_count; i++) {
+        stdins += strcmp(o->files[i], "-") == 0;
+        if (!*o->files[i]) {
+            message_error(NULL, "a file's name is empty");
+            return false;
+        }
+    }
+    if (stdins > 1)
+        message_error(NULL, "standard input can be read once, and - is there %zu times", stdins);
+    return stdins <= 1;
+}
+
 static bool check(cli_options *o)
 {
     bool makes_files = o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS || o->mode == MODE_CONVERT;
@@ -355,7 +370,7 @@ bool options_parse(cli_options *o, int argc, char **argv)
             return true;
     }
     message_set_verbosity(o->verbosity);
-    return check(o);
+    return check_names(o) && check(o);
 }
 
 void options_free(cli_options *o)

@@ -69,6 +69,8 @@ static void walk(file_list *list, const cli_options *options, const char *folder
     if (nftw(folder, visit, OPEN_FOLDERS_MAX, options->force ? 0 : FTW_PHYS) != 0) {
         message_error(folder, "cannot read: %s", strerror(errno));
         list->failed = true;
+    } else if (list->count == begin) {
+        message_warning(folder, "has no files for this");
     }
     if (list->count > begin)
         qsort(list->names + begin, list->count - begin, sizeof *list->names, by_name);

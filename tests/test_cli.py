@@ -374,6 +374,11 @@ def test_recursion_compresses_no_frame_again(run_znn, tmp_path):
     assert names_in(tmp_path) == ["a", "a.znn"]
 
 
+def test_a_folder_with_nothing_to_test_is_noted(run_znn, tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    assert last_message(run_znn("-tr", tmp_path)) == f"znn: {tmp_path}: has no files for this"
+
+
 def test_recursion_survives_a_link_to_itself(run_znn, tmp_path):
     (tmp_path / "a").write_bytes(b"a" * 100)
     (tmp_path / "loop").symlink_to(".")
@@ -519,7 +524,7 @@ def test_a_full_disk_is_reported(znn, weights_file, packed, device):
     for arguments in (["-c", weights_file], ["-dc", packed], ["-l", packed], ["--help"]):
         with open(device, "wb") as full:
             done = subprocess.run([znn, *arguments], stdout=full, stderr=subprocess.PIPE)
-        assert done.returncode == 1 and b"cannot write" in done.stderr
+        assert done.returncode == 1 and b"cannot write: " + os.strerror(errno.ENOSPC).encode() in done.stderr
 
 
 @pytest.mark.parametrize("threads", ["-T1", "-T2", "-T5"])
@@ -765,7 +770,7 @@ def test_benchmark_of_nothing_is_refused(run_znn, tmp_path):
     ("-o",), ("-o", "x", "a", "b"), ("-o", "x", "-c", "a"), ("-c", "--rm", "a"), ("--json", "a"),
     ("-t", "-o", "x", "a"), ("-i",), ("--bench-size=x", "a"), ("-d", "-t", "a"), ("-ld", "a"), ("--convert", "-d", "a"),
     ("-b", "--test", "a"), ("-z", "-d", "a"), ("--level=12", "a"), ("--level", "x", "a"), ("-3x", "a"),
-    ("--safetensors", "--dtype", "bf16", "a"), ("--safetensors", "--convert", "a"), ("--safetensors", "-c", "a")],
+    ("",), ("a", ""), ("-c", "-", "a", "-"), ("--safetensors", "--dtype", "bf16", "a"), ("--safetensors", "--convert", "a"), ("--safetensors", "-c", "a")],
     ids=" ".join)
 def test_wrong_usage_exits_with_2_and_says_why(run_znn, tmp_path, arguments):
     done = run_znn(*arguments, status=2, cwd=tmp_path)

@@ -322,7 +322,7 @@ static znn_status open_header(znn_safetensors *f, znn_reason *reason)
 {
     uint8_t prefix[9];
     if (f->size < sizeof prefix)
-        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file, or truncated: it has %llu bytes",
+        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file, or truncated: it is too short, with %llu bytes",
                     (unsigned long long)f->size);
     if (fetch(f, 0, prefix, sizeof prefix) != 0)
         return fail_plainly(reason, ZNN_ERROR_IO, NULL);
@@ -849,8 +849,8 @@ static znn_status decode(transformation *t, const entry *e)
     return made == content
                ? ZNN_OK
                : fail(t->reason, ZNN_ERROR_FORMAT, e->name,
-                      "its frame holds %s than the %llu bytes of its dtype and shape",
-                      made > content ? "more" : "less", (unsigned long long)content);
+                      "its frame holds %llu bytes%s, where its dtype and shape take %llu", (unsigned long long)made,
+                      made > content ? " or more" : "", (unsigned long long)content);
 }
 
 static znn_status decompress_tensor(transformation *t, const entry *e)
