@@ -7,10 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "damage.h"
 #include "message.h"
 #include "output.h"
 #include "stream.h"
-#include "tree.h"
+#include "recognise.h"
+#include "safetensors.h"
+#include "suffix.h"
 #include "zipnn.h"
 
 /* ---- Sources ---- */
@@ -60,6 +63,8 @@ void source_close(source_file *source)
 {
     znn_zipnn_reader_free(source->zipnn);
     source->zipnn = NULL;
+    znn_safetensors_free(source->safetensors);
+    source->safetensors = NULL;
     if (source->fd >= 0 && (!source->is_stdin || source->is_spooled))
         close(source->fd);
     source->fd = -1;
@@ -128,12 +133,13 @@ static char *target_name(const cli_options *o, const char *name)
     memcpy(target, name, size + 1);
     if (o->mode == MODE_COMPRESS) {
         strcpy(target + size, ".znn");
-    } else if (ends_with_zipnn_suffix(name)) {
-        strcpy(target + size - strlen(ZIPNN_SUFFIX), o->mode == MODE_CONVERT ? ".safetensors.znn" : ".safetensors");
-    } else if (o->mode == MODE_CONVERT && ends_with_suffix(name)) {
+    } else if (has_suffix(name, COMPRESSED_SAFETENSORS_SUFFIX)) {
+        strcpy(target + size - strlen(COMPRESSED_SAFETENSORS_SUFFIX),
+               o->mode == MODE_CONVERT ? SAFETENSORS_SUFFIX FRAMES_SUFFIX : SAFETENSORS_SUFFIX);
+    } else if (o->mode == MODE_CONVERT && has_suffix(name, FRAMES_SUFFIX)) {
         /* The result has the source's name where it takes its place. */
         strcpy(target + size - 4, o->remove_source ? ".znn" : ".new.znn");
-    } else if (ends_with_suffix(name)) {
+    } else if (has_suffix(name, FRAMES_SUFFIX)) {
         target[size - 4] = 0;
     } else {
         message_error(name, "unknown suffix, since it is not .znn; -o or -c says where the result goes");
@@ -152,21 +158,24 @@ static stream source_stream(const source_file *source)
                     .start_size = source->start_size};
 }
 
-/* Nothing may be written for a bad file: its structure is looked at first, as
- * far as that can be done without decoding. */
-static bool check_structure(const cli_options *o, source_file *source, uint64_t *content_size)
+void frames_explain(const cli_options *o, const source_file *source, znn_status status)
+{
+    stream s = source_stream(source);
+    if (stream_decompress(&s, &o->codec, sink_nothing, NULL))
+        message_error(source->name, "%s", damage_text(status));
+}
+
+/* Nothing is begun for a file whose structure is bad, as far as that can be seen without decoding. */
+static bool check_structure(const cli_options *o, const source_file *source, uint64_t *content_size)
 {
     *content_size = source->zipnn ? znn_zipnn_reader_size(source->zipnn) : 0;
     if (source->size == UINT64_MAX || source->zipnn)
         return true;
-    znn_status status = znn_content_size_fn(read_at, &source->fd, source->size, &o->codec, content_size);
-    if (status == ZNN_OK)
-        return true;
-    /* The decoder can say where. */
-    stream s = source_stream(source);
-    if (stream_decompress(&s, &o->codec, sink_nothing, NULL))
-        message_error(source->name, "%s", znn_status_message(status));
-    return false;
+    int fd = source->fd;
+    znn_status status = znn_content_size_fn(read_at, &fd, source->size, &o->codec, content_size);
+    if (status != ZNN_OK)
+        frames_explain(o, source, status);
+    return status == ZNN_OK;
 }
 
 static bool decompress(const cli_options *o, source_file *source, stream *s, stream_sink sink, void *opaque)
@@ -238,7 +247,7 @@ static bool to_file(const cli_options *o, source_file *source, const char *targe
     bool in_place = stat(target, &existing) == 0 && existing.st_dev == source->status.st_dev &&
                     existing.st_ino == source->status.st_ino;
     if (in_place && (o->mode != MODE_CONVERT || !remove_source)) {
-        message_error(source->name, "is its own result's name");
+        message_error(source->name, "would be its own result; give -o another name");
         return false;
     }
     output out;
@@ -275,14 +284,10 @@ static bool test(const cli_options *o, source_file *source)
 static bool is_current(source_file *source)
 {
     uint8_t start[4];
-    if (source->zipnn || source->size == UINT64_MAX || read_at(&source->fd, 0, start, sizeof start) != 0)
-        return false;
-    znn_safetensors *file = NULL;
-    bool current = znn_is_frame(start, sizeof start);
-    if (!current && znn_safetensors_open_fn(&file, read_at, &source->fd, source->size, NULL, NULL) == ZNN_OK)
-        current = znn_safetensors_is_compressed(file);
-    znn_safetensors_free(file);
-    return current;
+    if (source->safetensors)
+        return znn_safetensors_is_compressed(source->safetensors);
+    return !source->zipnn && source->size != UINT64_MAX && read_at(&source->fd, 0, start, sizeof start) == 0 &&
+           znn_is_frame(start, sizeof start);
 }
 
 bool file_process(const cli_options *o, const char *name)
@@ -292,7 +297,9 @@ bool file_process(const cli_options *o, const char *name)
         return false;
     bool ok;
     uint64_t content_size = 0;
-    if (o->mode != MODE_COMPRESS && !zipnn_recognise(&source, o)) {
+    if (o->mode == MODE_COMPRESS && o->codec.dtype != ZNN_AUTO && begins_as_safetensors(&source))
+        message_warning(source.name, "a safetensors file says what its numbers are, which --dtype overrides here");
+    if (o->mode != MODE_COMPRESS && !recognise(&source, o)) {
         ok = false;
     } else if (o->mode == MODE_CONVERT && is_current(&source)) {
         message_done(source.name, "is in the current format already");
@@ -300,6 +307,8 @@ bool file_process(const cli_options *o, const char *name)
     } else if (o->mode == MODE_CONVERT && !source.zipnn) {
         message_error(source.name, "not a ZipNN file");
         ok = false;
+    } else if (o->safetensors || source.safetensors) {
+        ok = safetensors_process(o, &source);
     } else if (o->mode == MODE_TEST) {
         ok = test(o, &source);
     } else if (o->mode == MODE_DECOMPRESS && !check_structure(o, &source, &content_size)) {

@@ -1,4 +1,4 @@
-/* One file, or standard input, for each mode but -b and -l. */
+/* One file, or standard input. */
 #ifndef CLI_FILES_H
 #define CLI_FILES_H
 
@@ -16,8 +16,9 @@ typedef struct {
     uint64_t size; /* UINT64_MAX if it is not known before the end */
     uint8_t start[SOURCE_START]; /* of a pipe: what was read to know its kind */
     size_t start_size;
-    znn_zipnn_reader *zipnn; /* of a ZipNN file that is to be read; else NULL */
-    bool is_spooled;         /* fd is a temporary file that has a pipe's content */
+    znn_zipnn_reader *zipnn;      /* of a ZipNN file that is to be read; else NULL */
+    znn_safetensors *safetensors; /* of a safetensors file that is to be read; else NULL */
+    bool is_spooled;              /* fd is a temporary file that has a pipe's content */
 } source_file;
 
 /* False after a message. "-" is standard input. */
@@ -30,7 +31,10 @@ bool source_stayed(const source_file *source);
 /* Remove it, unless it is no more what was read. False after a message. */
 bool source_remove(const source_file *source);
 
-/* Compress, decompress or test; false after a message. */
+/* Say why frames cannot be read, and where if the decoder can tell, which finds what -t finds. */
+void frames_explain(const cli_options *options, const source_file *source, znn_status status);
+
+/* Compress, decompress, test or convert; false after a message. */
 bool file_process(const cli_options *options, const char *name);
 
 /* For znn_reader_open_fn: opaque points to the file's descriptor. */

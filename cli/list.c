@@ -7,6 +7,9 @@
 #include "files.h"
 #include "json.h"
 #include "message.h"
+#include "recognise.h"
+#include "safetensors_list.h"
+#include "table.h"
 #include "tensors.h"
 #include "zipnn.h"
 
@@ -52,7 +55,7 @@ static void add_to_tensors(listing *l, const znn_chunk_info *chunk, size_t *next
     }
 }
 
-static bool gather(listing *l)
+static znn_status gather(listing *l)
 {
     znn_status status = znn_reader_info(l->reader, &l->info);
     l->tensors = tensors_read(l->reader);
@@ -70,14 +73,7 @@ static bool gather(listing *l)
         }
         add_to_tensors(l, &chunk, &next);
     }
-    if (status != ZNN_OK)
-        message_error(l->name, "%s", znn_status_message(status));
-    return status == ZNN_OK;
-}
-
-static double saved_percent(double content, double stored)
-{
-    return content > 0 ? 100 - 100 * stored / content : 0;
+    return status;
 }
 
 /* ---- For people ---- */
@@ -105,25 +101,21 @@ static void print_methods(const sum *s)
 
 static void print_sum(const char *name, int width, const char *second, const sum *s)
 {
-    char *clean = printable(name);
-    printf("  %-*s  %-8s  %10s  %10s  %6.1f %%  ", width, clean, second, size_for_humans(s->content).text,
-           size_for_humans((uint64_t)(s->stored + 0.5)).text, saved_percent((double)s->content, s->stored));
+    table_row(name, width, second, s->content, (uint64_t)(s->stored + 0.5));
+    printf("  ");
     print_methods(s);
-    free(clean);
 }
 
 static void print_titles(const char *first, int width, const char *second)
 {
-    printf("  %-*s  %-8s  %10s  %10s  %8s  %s\n", width, first, second, "original", "stored", "saved", "method");
+    table_titles(first, width, second);
+    puts("  method");
 }
 
 static void print_text(const listing *l)
 {
-    char *clean = printable(l->name);
     const znn_frame_info *i = &l->info;
-    printf("%s: %s => %s, %.1f %% saved\n", clean, size_for_humans(i->content_size).text,
-           size_for_humans(i->stored_size).text, saved_percent((double)i->content_size, (double)i->stored_size));
-    free(clean);
+    table_file(l->name, i->content_size, i->stored_size);
     printf("  format %d, %llu frame%s, %llu chunk%s, %s checksum%s\n\n", i->version, (unsigned long long)i->frames,
            i->frames == 1 ? "" : "s", (unsigned long long)i->chunks, i->chunks == 1 ? "" : "s",
            i->has_checksum ? "XXH3" : "no", i->needs_base ? ", needs its base" : "");
@@ -137,19 +129,13 @@ static void print_text(const listing *l)
     }
     if (!l->tensors.count)
         return;
-    size_t width = 6;
-    for (size_t t = 0; t < l->tensors.count; t++) {
-        size_t size = strlen(l->tensors.items[t].name);
-        width = size > width ? size : width;
-    }
-    width = width > 72 ? 72 : width;
+    int width = 6;
+    for (size_t t = 0; t < l->tensors.count; t++)
+        width = table_width(width, l->tensors.items[t].name);
     putchar('\n');
-    print_titles("tensor", (int)width, "dtype");
-    for (size_t t = 0; t < l->tensors.count; t++) {
-        char *dtype = printable(l->tensors.items[t].dtype);
-        print_sum(l->tensors.items[t].name, (int)width, dtype, &l->by_tensor[t]);
-        free(dtype);
-    }
+    print_titles("tensor", width, "dtype");
+    for (size_t t = 0; t < l->tensors.count; t++)
+        print_sum(l->tensors.items[t].name, width, l->tensors.items[t].dtype, &l->by_tensor[t]);
 }
 
 /* ---- For programs ---- */
@@ -162,9 +148,9 @@ static json_t *json_sum(const char *title, const char *name, const sum *s)
             const char *method = znn_method_name((znn_method)i);
             json_object_set_new(methods, method ? method : "?", json_integer((json_int_t)s->by_method[i]));
         }
-    return json_pack("{s:o, s:I, s:I, s:f, s:o}", title, json_name(name), "original_size", (json_int_t)s->content,
-                     "stored_size", (json_int_t)(s->stored + 0.5), "saved_percent",
-                     saved_percent((double)s->content, s->stored), "methods", methods);
+    json_t *object = table_json(title, name, s->content, (uint64_t)(s->stored + 0.5));
+    json_object_set_new(object, "methods", methods);
+    return object;
 }
 
 static json_t *json_listing(const listing *l)
@@ -191,37 +177,38 @@ static json_t *json_listing(const listing *l)
 
 /* ---- Files ---- */
 
+static bool list_frames(const cli_options *o, source_file *source, json_t *results)
+{
+    listing l = {.name = source->name};
+    znn_status status = znn_reader_open_fn(&l.reader, read_at, &source->fd, source->size, &o->codec);
+    if (status == ZNN_OK)
+        status = gather(&l);
+    if (status != ZNN_OK)
+        frames_explain(o, source, status);
+    else if (o->json)
+        json_array_append_new(results, json_listing(&l));
+    else
+        print_text(&l);
+    tensors_free(&l.tensors);
+    free(l.by_tensor);
+    znn_reader_free(l.reader);
+    return status == ZNN_OK;
+}
+
 static bool list_one(const cli_options *o, const char *name, json_t *results)
 {
     source_file source;
     if (!source_open(&source, name, o))
         return false;
-    listing l = {.name = source.name};
     bool ok = false;
-    if (S_ISREG(source.status.st_mode) && source.size != UINT64_MAX && !zipnn_recognise(&source, o)) {
-        ok = false;
-    } else if (source.zipnn) {
-        ok = zipnn_list(&source, o->json, results);
-        source_close(&source);
-        return ok;
-    } else if (!S_ISREG(source.status.st_mode)) {
-        message_error(source.name, "-l needs a regular file");
-    } else if (source.size == UINT64_MAX) {
+    if (!S_ISREG(source.status.st_mode))
+        message_error(source.name, "-l needs a regular file: it reads here and there, as no pipe or device allows");
+    else if (source.size == UINT64_MAX)
         message_error(source.name, "not a znn file: it is empty");
-    } else {
-        znn_status status = znn_reader_open_fn(&l.reader, read_at, &source.fd, source.size, &o->codec);
-        if (status != ZNN_OK)
-            message_error(source.name, "%s", znn_status_message(status));
-        else
-            ok = gather(&l);
-    }
-    if (ok && o->json)
-        json_array_append_new(results, json_listing(&l));
-    else if (ok)
-        print_text(&l);
-    tensors_free(&l.tensors);
-    free(l.by_tensor);
-    znn_reader_free(l.reader);
+    else if (recognise(&source, o))
+        ok = source.safetensors ? safetensors_list(&source, o->json, results)
+             : source.zipnn     ? zipnn_list(&source, o->json, results)
+                                : list_frames(o, &source, results);
     source_close(&source);
     return ok;
 }

@@ -1,6 +1,7 @@
 /* The znn command: reads its options, and gives each file to who handles it. */
 #include "platform.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,6 @@
 #include "message.h"
 #include "options.h"
 #include "output.h"
-#include "safetensors.h"
 #include "tree.h"
 #include "zipnn.h"
 
@@ -55,11 +55,8 @@ static int run(const cli_options *o)
         else if (o->mode == MODE_BENCHMARK)
             ok = bench_files(o, list.names, list.count) && ok;
         else
-            for (size_t i = 0; i < list.count; i++) {
-                const bool back = (o->mode == MODE_DECOMPRESS || o->mode == MODE_TEST) && !o->to_stdout;
-                const bool safetensors = o->safetensors || (back && safetensors_is_compressed(list.names[i]));
-                ok = (safetensors ? safetensors_process : file_process)(o, list.names[i]) && ok;
-            }
+            for (size_t i = 0; i < list.count; i++)
+                ok = file_process(o, list.names[i]) && ok;
         status = ok ? EXIT_WELL : EXIT_FAILED;
     }
     tree_free(&list);
@@ -83,8 +80,9 @@ int main(int argc, char **argv)
         }
     }
     options_free(&o);
+    errno = 0;
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_WELL) {
-        message_error("standard output", "cannot write");
+        message_error("standard output", errno ? "cannot write: %s" : "cannot write", strerror(errno));
         status = EXIT_FAILED;
     }
     return status;

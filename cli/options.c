@@ -123,9 +123,23 @@ static bool set_whole(cli_options *o, bool (*set)(cli_options *, const char **),
     if (!value || !set(o, &text))
         return false;
     if (*text) {
-        message_error(NULL, "%s: '%s' is no number", option, value);
+        char *clean = printable(value);
+        message_error(NULL, "%s does not take '%s'; znn --help tells all", option, clean);
+        free(clean);
         return false;
     }
+    return true;
+}
+
+/* One thing at a time: the last of several could only be guessed to be what was meant. */
+static bool set_mode(cli_options *o, cli_mode mode, const char *option)
+{
+    if (o->mode_option && o->mode != mode) {
+        message_error(NULL, "%s and %s exclude one another", o->mode_option, option);
+        return false;
+    }
+    o->mode = mode;
+    o->mode_option = option;
     return true;
 }
 
@@ -140,12 +154,13 @@ static bool parse_letters(cli_options *o, arguments *a, const char *letters)
             continue;
         }
         letters++;
+        bool ok = true;
         switch (letter) {
-        case 'z': o->mode = MODE_COMPRESS; break;
-        case 'd': o->mode = MODE_DECOMPRESS; break;
-        case 't': o->mode = MODE_TEST; break;
-        case 'l': o->mode = MODE_LIST; break;
-        case 'b': o->mode = MODE_BENCHMARK; break;
+        case 'z': ok = set_mode(o, MODE_COMPRESS, "-z"); break;
+        case 'd': ok = set_mode(o, MODE_DECOMPRESS, "-d"); break;
+        case 't': ok = set_mode(o, MODE_TEST, "-t"); break;
+        case 'l': ok = set_mode(o, MODE_LIST, "-l"); break;
+        case 'b': ok = set_mode(o, MODE_BENCHMARK, "-b"); break;
         case 'h':
         case 'H': o->mode = MODE_HELP; return true;
         case 'V': o->mode = MODE_VERSION; return true;
@@ -163,20 +178,20 @@ static bool parse_letters(cli_options *o, arguments *a, const char *letters)
         case 'T':
             if (!*letters)
                 return set_whole(o, set_threads, "-T", next_argument(a, "-T"));
-            if (!set_threads(o, &letters))
-                return false;
+            ok = set_threads(o, &letters);
             break;
         case 'i':
             if (!*letters)
                 return set_whole(o, set_seconds, "-i", next_argument(a, "-i"));
-            if (!set_seconds(o, &letters))
-                return false;
+            ok = set_seconds(o, &letters);
             break;
         default:
             message_error(NULL, "unknown option -%c; znn --help tells all",
                           isprint((unsigned char)letter) ? letter : '?');
             return false;
         }
+        if (!ok)
+            return false;
     }
     return true;
 }
@@ -214,7 +229,8 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
     } synonyms[] = {
         {"--compress", "z"}, {"--decompress", "d"}, {"--uncompress", "d"}, {"--test", "t"},      {"--list", "l"},
         {"--stdout", "c"},   {"--keep", "k"},       {"--force", "f"},      {"--recursive", "r"}, {"--quiet", "q"},
-        {"--verbose", "v"},  {"--benchmark", "b"},  {"--help", "h"},       {"--version", "V"},
+        {"--verbose", "v"},  {"--benchmark", "b"},  {"--help", "h"},       {"--version", "V"},   {"--fast", "1"},
+        {"--best", "9"},
     };
     for (size_t i = 0; i < sizeof synonyms / sizeof *synonyms; i++)
         if (strcmp(word, synonyms[i].word) == 0)
@@ -223,10 +239,8 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
         o->remove_source = true;
         return true;
     }
-    if (strcmp(word, "--convert") == 0) {
-        o->mode = MODE_CONVERT;
-        return true;
-    }
+    if (strcmp(word, "--convert") == 0)
+        return set_mode(o, MODE_CONVERT, "--convert");
     if (strcmp(word, "--safetensors") == 0) {
         o->safetensors = true;
         return true;
@@ -245,7 +259,7 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
         bool (*set)(cli_options *, const char **);
     } valued[] = {{"--dtype", set_dtype},           {"--threads", set_threads}, {"--output", set_output},
                   {"--bench-size", set_bench_size}, {"--format", set_format},   {"--base", set_base},
-                  {"--memory", set_memory}};
+                  {"--memory", set_memory},         {"--level", set_level}};
     for (size_t i = 0; i < sizeof valued / sizeof *valued; i++) {
         size_t size = strlen(valued[i].word);
         if (strncmp(word, valued[i].word, size) == 0 && (word[size] == '=' || !word[size])) {
@@ -257,6 +271,21 @@ static bool parse_word(cli_options *o, arguments *a, const char *word)
     message_error(NULL, "unknown option %s; znn --help tells all", clean);
     free(clean);
     return false;
+}
+
+static bool check_names(const cli_options *o)
+{
+    size_t stdins = 0;
+    for (size_t i = 0; i < o->files_count; i++) {
+        stdins += strcmp(o->files[i], "-") == 0;
+        if (!*o->files[i]) {
+            message_error(NULL, "a file's name is empty");
+            return false;
+        }
+    }
+    if (stdins > 1)
+        message_error(NULL, "standard input can be read once, and - is there %zu times", stdins);
+    return stdins <= 1;
 }
 
 static bool check(cli_options *o)
@@ -298,8 +327,16 @@ static bool check(cli_options *o)
         message_error(NULL, "--base goes with -d, -t and --convert, for ZipNN's deltas");
         return false;
     }
-    if (o->safetensors && ((!makes_files && o->mode != MODE_TEST) || o->to_stdout || o->recursive)) {
-        message_error(NULL, "--safetensors goes with compressing, -d and -t, of files given by name to files");
+    if (o->safetensors && (o->mode == MODE_CONVERT || o->mode == MODE_BENCHMARK || o->to_zipnn || o->recursive)) {
+        message_error(NULL, "--safetensors goes with compressing, -d, -t and -l, of files given by name");
+        return false;
+    }
+    if (o->safetensors && o->mode == MODE_COMPRESS && o->to_stdout) {
+        message_error(NULL, "--safetensors writes its result's begin last, which standard output does not allow");
+        return false;
+    }
+    if (o->safetensors && o->codec.dtype != ZNN_AUTO) {
+        message_error(NULL, "--dtype does not go with --safetensors: each tensor says its own");
         return false;
     }
     if (!o->codec.checksum && (o->remove_source || o->mode == MODE_TEST)) {
@@ -333,7 +370,7 @@ bool options_parse(cli_options *o, int argc, char **argv)
             return true;
     }
     message_set_verbosity(o->verbosity);
-    return check(o);
+    return check_names(o) && check(o);
 }
 
 void options_free(cli_options *o)

@@ -19,6 +19,7 @@ typedef enum {
 
 typedef struct {
     cli_mode mode;
+    const char *mode_option; /* that set it; NULL if none did */
     const char **files; /* "-" is stdin */
     size_t files_count;
     const char *output; /* of -o; NULL if not given; "-" is stdout */

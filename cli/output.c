@@ -211,7 +211,7 @@ bool output_open(output *out, const char *target, bool force)
     if (stat(target, &status) == 0 && !S_ISREG(status.st_mode)) {
         if (!S_ISDIR(status.st_mode))
             return open_in_place(out, &status);
-        message_error(target, "is a directory");
+        message_error(target, "is a directory; -o takes a file's name");
         return false;
     }
     name_temporary(out);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "damage.h"
 #include "message.h"
 #include "progress.h"
 #include "ring.h"
@@ -206,7 +207,7 @@ static bool encode_all(flow *f, znn_encoder *encoder)
         }
         znn_status status = znn_encoder_run(encoder, &f->out, &f->in, f->at_end ? ZNN_END : ZNN_CONTINUE, &pending);
         if (status != ZNN_OK) {
-            message_error(s->name, "%s", znn_status_message(status));
+            message_error(s->name, "%s", damage_text(status));
             return false;
         }
         if (!drain(f))
@@ -223,7 +224,7 @@ bool stream_compress(stream *s, const znn_options *options, stream_sink sink, vo
     znn_encoder *encoder;
     znn_status status = znn_encoder_new(&encoder, &with_size);
     if (status != ZNN_OK) {
-        message_error(s->name, "%s", znn_status_message(status));
+        message_error(s->name, "%s", damage_text(status));
         return false;
     }
     flow f;
@@ -236,37 +237,39 @@ bool stream_compress(stream *s, const znn_options *options, stream_sink sink, vo
     return ok;
 }
 
-static bool bad_data(const flow *f, const znn_decoder *decoder, znn_status status)
+static bool bad_data(const flow *f, const znn_decoder *decoder, znn_status status, uint64_t frame_end)
 {
     const stream *s = f->s;
-    uint64_t input_offset, content_offset;
-    znn_decoder_position(decoder, &input_offset, &content_offset);
+    uint64_t input_offset;
+    znn_decoder_position(decoder, &input_offset, NULL);
     if (s->consumed == 0)
         message_error(s->name, "not a znn file: it is empty");
     else if (status == ZNN_ERROR_FORMAT && input_offset == 0 && !znn_is_frame(f->in.src, f->in.size))
         message_error(s->name, "not a znn file");
     else
-        message_error(s->name, "%s (at byte %llu of the file, byte %llu of the content)", znn_status_message(status),
-                      (unsigned long long)input_offset, (unsigned long long)content_offset);
+        damage_report(s->name, status, decoder, frame_end);
     return false;
 }
 
 static bool decode_all(flow *f, znn_decoder *decoder)
 {
     int ended = 0;
+    uint64_t frame_end = 0;
     for (;;) {
         if (f->in.pos == f->in.size && f->out.pos == 0) {
             if (!f->at_end && !refill(f))
                 return false;
             if (f->in.pos == f->in.size)
-                return ended || bad_data(f, decoder, ZNN_ERROR_TRUNCATED);
+                return ended || bad_data(f, decoder, ZNN_ERROR_TRUNCATED, frame_end);
         }
         znn_status status;
         do { /* the rest of the input, and all that is ready for it */
             status = znn_decoder_run(decoder, &f->out, &f->in, &ended);
             bool full = f->out.pos == f->out.size;
             if (status != ZNN_OK)
-                return bad_data(f, decoder, status);
+                return bad_data(f, decoder, status, frame_end);
+            if (ended)
+                znn_decoder_position(decoder, &frame_end, NULL);
             if (!drain(f))
                 return false;
             if (!full && f->in.pos == f->in.size)
@@ -281,7 +284,7 @@ bool stream_decompress(stream *s, const znn_options *options, stream_sink sink, 
     znn_decoder *decoder;
     znn_status status = znn_decoder_new(&decoder, options);
     if (status != ZNN_OK) {
-        message_error(s->name, "%s", znn_status_message(status));
+        message_error(s->name, "%s", damage_text(status));
         return false;
     }
     flow f;

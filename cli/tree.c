@@ -7,26 +7,9 @@
 #include <sys/stat.h>
 
 #include "message.h"
+#include "suffix.h"
 
 #define OPEN_FOLDERS_MAX 32
-
-static bool ends_with(const char *name, const char *suffix)
-{
-    const char *slash = strrchr(name, '/');
-    const char *base = slash ? slash + 1 : name;
-    size_t size = strlen(base), suffix_size = strlen(suffix);
-    return size > suffix_size && strcmp(base + size - suffix_size, suffix) == 0;
-}
-
-bool ends_with_suffix(const char *name)
-{
-    return ends_with(name, ".znn");
-}
-
-bool ends_with_zipnn_suffix(const char *name)
-{
-    return ends_with(name, ZIPNN_SUFFIX);
-}
 
 /* nftw hands nothing on to its callback. */
 static file_list *walk_list;
@@ -34,7 +17,7 @@ static const cli_options *walk_options;
 
 static bool is_wanted(const char *path)
 {
-    bool compressed = ends_with_suffix(path) || (walk_options->mode == MODE_CONVERT && ends_with_zipnn_suffix(path));
+    bool compressed = has_suffix(path, FRAMES_SUFFIX) || has_suffix(path, COMPRESSED_SAFETENSORS_SUFFIX);
     return walk_options->mode == MODE_BENCHMARK || compressed == (walk_options->mode != MODE_COMPRESS);
 }
 
@@ -86,6 +69,8 @@ static void walk(file_list *list, const cli_options *options, const char *folder
     if (nftw(folder, visit, OPEN_FOLDERS_MAX, options->force ? 0 : FTW_PHYS) != 0) {
         message_error(folder, "cannot read: %s", strerror(errno));
         list->failed = true;
+    } else if (list->count == begin) {
+        message_warning(folder, "has no files for this");
     }
     if (list->count > begin)
         qsort(list->names + begin, list->count - begin, sizeof *list->names, by_name);

@@ -15,9 +15,4 @@ typedef struct {
 void tree_expand(file_list *list, const cli_options *options);
 void tree_free(file_list *list);
 
-bool ends_with_suffix(const char *name); /* .znn, after at least one character */
-
-#define ZIPNN_SUFFIX ".znn.safetensors" /* of zipnn's compressed safetensors files */
-bool ends_with_zipnn_suffix(const char *name);
-
 #endif

@@ -8,93 +8,20 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "json.h"
+#include "damage.h"
 #include "message.h"
 #include "progress.h"
+#include "table.h"
 
 #define STREAMING_CHUNK ((size_t)1 << 20) /* content in a stream: zipnn's own default */
 
 static bool failed(const char *name, znn_status status)
 {
-    message_error(name, "%s", znn_status_message(status));
+    message_error(name, "%s", damage_text(status));
     return false;
 }
 
-/* ---- Recognising ---- */
-
-/* A safetensors file's JSON begins after its length. */
-static bool may_be_zipnn(const uint8_t *start, size_t size)
-{
-    return znn_zipnn_is(start, size) || (size == SOURCE_START && start[8] == '{');
-}
-
-/* The rest of a pipe, behind what was looked at, into a file without a name. */
-static bool spool(source_file *source)
-{
-    FILE *file = tmpfile();
-    int fd = file ? fcntl(fileno(file), F_DUPFD_CLOEXEC, 3) : -1;
-    if (file)
-        fclose(file);
-    uint8_t *buffer = allocate(STREAMING_CHUNK);
-    sink_target target = {.fd = fd, .name = "a temporary file", .is_own_file = true};
-    ptrdiff_t n = (ptrdiff_t)source->start_size;
-    uint64_t size = 0;
-    memcpy(buffer, source->start, source->start_size);
-    bool ok = fd >= 0;
-    if (!ok)
-        message_error(source->name, "cannot make a temporary file: %s", strerror(errno));
-    while (ok && n > 0) {
-        size += (uint64_t)n;
-        ok = sink_write(&target, buffer, (size_t)n);
-        n = ok ? read_full(source->fd, buffer, STREAMING_CHUNK) : 0;
-    }
-    free(buffer);
-    if (ok && n < 0) {
-        message_error(source->name, "cannot read: %s", strerror(errno));
-        ok = false;
-    }
-    if (!ok) {
-        if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    if (!source->is_stdin)
-        close(source->fd);
-    source->fd = fd;
-    source->is_spooled = true;
-    source->size = size;
-    source->start_size = 0;
-    return true;
-}
-
-bool zipnn_recognise(source_file *source, const cli_options *o)
-{
-    bool seekable = source->size != UINT64_MAX;
-    ptrdiff_t n = seekable ? pread(source->fd, source->start, SOURCE_START, 0)
-                           : read_full(source->fd, source->start, SOURCE_START);
-    if (n < 0) {
-        message_error(source->name, "cannot read: %s", strerror(errno));
-        return false;
-    }
-    source->start_size = seekable ? 0 : (size_t)n;
-    if (!may_be_zipnn(source->start, (size_t)n))
-        return true;
-    if (!seekable && !spool(source))
-        return false;
-    znn_status status = znn_zipnn_reader_open_fn(&source->zipnn, read_at, &source->fd, source->size, &o->codec);
-    /* Another safetensors file is for who reads those. */
-    if (status == ZNN_OK || (status == ZNN_ERROR_FORMAT && !znn_zipnn_is(source->start, (size_t)n)))
-        return true;
-    switch (status) {
-    case ZNN_ERROR_FORMAT: message_error(source->name, "a ZipNN file whose structure is damaged"); break;
-    case ZNN_ERROR_UNSUPPORTED:
-        message_error(source->name, "a ZipNN file of a version or a kind that is not supported");
-        break;
-    case ZNN_ERROR_BASE: message_error(source->name, "the base's size is not that of this ZipNN file's content"); break;
-    default: failed(source->name, status); break;
-    }
-    return false;
-}
+/* ---- Reading ---- */
 
 bool zipnn_map_base(cli_options *o)
 {
@@ -118,8 +45,6 @@ bool zipnn_map_base(cli_options *o)
     return true;
 }
 
-/* ---- Reading ---- */
-
 ptrdiff_t zipnn_read(const stream *s, void *dst, size_t size)
 {
     uint64_t left = znn_zipnn_reader_size(s->zipnn) - s->position;
@@ -132,7 +57,7 @@ ptrdiff_t zipnn_read(const stream *s, void *dst, size_t size)
         message_error(s->name, "a ZipNN delta; --base names the file it is against");
     else
         message_error(s->name, "%s (a ZipNN file, from byte %llu of the content)",
-                      status == ZNN_ERROR_FORMAT ? "its structure is damaged" : znn_status_message(status),
+                      status == ZNN_ERROR_FORMAT ? "damaged: its structure is not ZipNN's" : damage_text(status),
                       (unsigned long long)s->position);
     return -1;
 }
@@ -276,11 +201,6 @@ static const char *input_name(int input)
     return (unsigned)input < sizeof names / sizeof *names ? names[input] : "?";
 }
 
-static double saved_percent(uint64_t content, uint64_t stored)
-{
-    return content ? 100 - 100 * (double)stored / (double)content : 0;
-}
-
 /* Streams by dtype, and the tensors of a safetensors file. */
 typedef struct {
     uint64_t streams, content, stored;
@@ -302,25 +222,21 @@ static znn_status add_up(znn_zipnn_reader *reader, uint64_t parts, sum by_dtype[
 
 static void print_row(const char *name, int width, const char *second, uint64_t content, uint64_t stored)
 {
-    char *clean = printable(name);
-    printf("  %-*s  %-8s  %10s  %10s  %6.1f %%\n", width, clean, second, size_for_humans(content).text,
-           size_for_humans(stored).text, saved_percent(content, stored));
-    free(clean);
+    table_row(name, width, second, content, stored);
+    putchar('\n');
 }
 
 static void print_text(const source_file *source, const znn_zipnn_info *i, const sum by_dtype[ZNN_DTYPE_COUNT])
 {
-    char *clean = printable(source->name);
-    printf("%s: %s => %s, %.1f %% saved\n", clean, size_for_humans(i->content_size).text,
-           size_for_humans(i->stored_size).text, saved_percent(i->content_size, i->stored_size));
-    free(clean);
+    table_file(source->name, i->content_size, i->stored_size);
     uint64_t streams = 0;
     for (int d = 0; d < ZNN_DTYPE_COUNT; d++)
         streams += by_dtype[d].streams;
     printf("  ZipNN %d.%d.%d%s, %llu stream%s, of %s, no checksum%s\n\n", i->version[0], i->version[1], i->version[2],
            i->is_safetensors ? " in safetensors" : "", (unsigned long long)streams, streams == 1 ? "" : "s",
            input_name(i->input), i->delta ? ", needs its base" : "");
-    printf("  %-8s  %-8s  %10s  %10s  %8s\n", "dtype", "streams", "original", "stored", "saved");
+    table_titles("dtype", 8, "streams");
+    putchar('\n');
     for (int d = 0; d < ZNN_DTYPE_COUNT; d++) {
         char count[24];
         snprintf(count, sizeof count, "%llu", (unsigned long long)by_dtype[d].streams);
@@ -329,18 +245,14 @@ static void print_text(const source_file *source, const znn_zipnn_info *i, const
     }
     if (!i->is_safetensors)
         return;
-    printf("\n  %-40s  %-8s  %10s  %10s  %8s\n", "tensor", "dtype", "original", "stored", "saved");
+    putchar('\n');
+    table_titles("tensor", 40, "dtype");
+    putchar('\n');
     for (uint64_t p = 0; p < i->parts; p++) {
         znn_zipnn_part part;
         if (znn_zipnn_reader_part(source->zipnn, p, &part) == ZNN_OK && part.name)
             print_row(part.name, 40, znn_dtype_name(part.dtype), part.content_size, part.stored_size);
     }
-}
-
-static json_t *json_sizes(const char *title, json_t *name, uint64_t content, uint64_t stored)
-{
-    return json_pack("{s:o, s:I, s:I, s:f}", title, name, "original_size", (json_int_t)content, "stored_size",
-                     (json_int_t)stored, "saved_percent", saved_percent(content, stored));
 }
 
 static json_t *json_listing(const source_file *source, const znn_zipnn_info *i, const sum by_dtype[ZNN_DTYPE_COUNT])
@@ -350,7 +262,7 @@ static json_t *json_listing(const source_file *source, const znn_zipnn_info *i, 
         if (!by_dtype[d].content)
             continue;
         json_t *row =
-            json_sizes("dtype", json_string(znn_dtype_name((znn_dtype)d)), by_dtype[d].content, by_dtype[d].stored);
+            table_json("dtype", znn_dtype_name((znn_dtype)d), by_dtype[d].content, by_dtype[d].stored);
         json_object_set_new(row, "streams", json_integer((json_int_t)by_dtype[d].streams));
         json_array_append_new(dtypes, row);
     }
@@ -358,11 +270,11 @@ static json_t *json_listing(const source_file *source, const znn_zipnn_info *i, 
         znn_zipnn_part part;
         if (znn_zipnn_reader_part(source->zipnn, p, &part) != ZNN_OK || !part.name)
             continue;
-        json_t *row = json_sizes("name", json_name(part.name), part.content_size, part.stored_size);
+        json_t *row = table_json("name", part.name, part.content_size, part.stored_size);
         json_object_set_new(row, "dtype", json_string(znn_dtype_name(part.dtype)));
         json_array_append_new(tensors, row);
     }
-    json_t *object = json_sizes("file", json_name(source->name), i->content_size, i->stored_size);
+    json_t *object = table_json("file", source->name, i->content_size, i->stored_size);
     char version[40];
     snprintf(version, sizeof version, "%d.%d.%d", i->version[0], i->version[1], i->version[2]);
     json_t *more = json_pack("{s:s, s:s, s:s, s:b, s:b, s:o, s:o}", "format", "zipnn", "format_version", version,

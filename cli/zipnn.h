@@ -1,5 +1,4 @@
-/* Files of the Python package zipnn: told apart by their first bytes, read, and
- * written for it. */
+/* Files of the Python package zipnn: read, and written for it. */
 #ifndef CLI_ZIPNN_H
 #define CLI_ZIPNN_H
 
@@ -7,11 +6,6 @@
 #include "stream.h"
 
 #include <jansson.h>
-
-/* If the source is ZipNN's, source->zipnn becomes its reader. A pipe's content
- * goes to a temporary file then, since its parts are not in order; of other
- * pipes, the bytes looked at wait in source->start. False after a message. */
-bool zipnn_recognise(source_file *source, const cli_options *options);
 
 /* Like stream_compress and stream_decompress. */
 bool zipnn_compress(stream *s, const znn_options *options, stream_sink sink, void *opaque);

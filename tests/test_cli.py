@@ -227,6 +227,12 @@ def test_a_file_is_not_its_own_result(run_znn, weights_file):
     assert weights_file.read_bytes() == before
 
 
+def test_a_folder_is_no_result(run_znn, weights_file, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert "-o takes a file's name" in last_message(run_znn("-f", weights_file, "-o", tmp_path / "folder", status=1))
+    assert names_in(tmp_path) == ["folder", "weights.raw"]
+
+
 def test_a_target_that_is_a_link_is_replaced_and_not_followed(run_znn, weights_file, tmp_path):
     (tmp_path / "other").write_bytes(b"precious")
     (tmp_path / "weights.raw.znn").symlink_to("other")
@@ -368,6 +374,11 @@ def test_recursion_compresses_no_frame_again(run_znn, tmp_path):
     assert names_in(tmp_path) == ["a", "a.znn"]
 
 
+def test_a_folder_with_nothing_to_test_is_noted(run_znn, tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    assert last_message(run_znn("-tr", tmp_path)) == f"znn: {tmp_path}: has no files for this"
+
+
 def test_recursion_survives_a_link_to_itself(run_znn, tmp_path):
     (tmp_path / "a").write_bytes(b"a" * 100)
     (tmp_path / "loop").symlink_to(".")
@@ -395,37 +406,39 @@ def test_one_bad_file_does_not_stop_the_others(run_znn, weights_file, tmp_path):
 # ---- Bad input ----
 
 
-def check_bad(run_znn, tmp_path, content, reason=None):
-    """Refused with exit 1 and a message by every mode that reads frames, and nothing written."""
-    path = tmp_path / "bad.znn"
+def check_bad(run_znn, tmp_path, content, reason=None, name="bad.znn", modes=("-d", "-t", "-dc")):
+    """Refused with exit 1 by every mode that reads frames, in the same words, and no file written."""
+    path = tmp_path / name
     path.write_bytes(content)
-    done = run_znn("-d", path, status=1)
-    assert last_message(done).startswith(f"znn: {path}: ")
-    if reason:
-        assert reason in last_message(done)
-    assert names_in(tmp_path) == ["bad.znn"]
-    run_znn("-t", path, status=1)
-    assert run_znn("-dc", input=content, status=1).stderr
+    messages = [last_message(run_znn(mode, path, status=1)) for mode in modes]
+    assert len(set(messages)) == 1 and messages[0].startswith(f"znn: {path}: ")
+    assert reason is None or reason in messages[0]
+    assert names_in(tmp_path) == [name]
+    done = run_znn("-dc", input=content, status=1)
+    # A name's suffix tells more than a pipe does.
+    assert name != "bad.znn" or last_message(done).split(": ", 2)[2] == messages[0].split(": ", 2)[2]
+    return messages[0]
+
+
+ALL_MODES = ("-d", "-t", "-dc", "-l")
 
 
 def test_empty_input_is_no_frame(run_znn, tmp_path):
-    check_bad(run_znn, tmp_path, b"", "empty")
-    run_znn("-l", tmp_path / "bad.znn", status=1)
+    check_bad(run_znn, tmp_path, b"", "not a znn file: it is empty", modes=ALL_MODES)
 
 
 @pytest.mark.parametrize("content", [b"x", b"hello, world\n" * 100, bytes(1000), b"\xff" * 1000,
                                      b"\x28\xb5\x2f\xfd" + bytes(200), b"\x1f\x8b\x08" + bytes(200)],
                          ids=["a letter", "text", "zeros", "ones", "zstd", "gzip"])
 def test_what_is_not_ours_is_refused(run_znn, tmp_path, content):
-    check_bad(run_znn, tmp_path, content)
-    assert last_message(run_znn("-t", tmp_path / "bad.znn", status=1)).endswith(": not a znn file")
-    run_znn("-l", tmp_path / "bad.znn", status=1)
+    assert check_bad(run_znn, tmp_path, content, modes=ALL_MODES).endswith(": not a znn file")
 
 
 def test_truncation_is_refused_anywhere(run_znn, tmp_path):
     frame = run_znn("-c", input=bf16_bytes(30_000)).stdout
     for size in [1, 3, 4, 8, 31, 32, 33, 52, 60, 1000, len(frame) // 2, len(frame) - 48, len(frame) - 1]:
-        check_bad(run_znn, tmp_path, frame[:size])
+        check_bad(run_znn, tmp_path, frame[:size], f"truncated: the file ends too early (at byte {size} ",
+                  modes=ALL_MODES)
 
 
 @pytest.mark.parametrize("threads", ["-T1", "-T2", "-T5"])
@@ -442,8 +455,29 @@ def test_a_damaged_byte_is_refused_and_its_place_told(run_znn, tmp_path, threads
 
 def test_what_follows_the_frames_is_refused(run_znn, tmp_path):
     frame = run_znn("-c", input=b"content" * 100).stdout
-    for tail in (b"x", b"garbage" * 100, bytes(512), frame[:-1]):
-        check_bad(run_znn, tmp_path, frame + tail)
+    for tail in (b"x", b"garbage" * 100, bytes(512)):
+        check_bad(run_znn, tmp_path, frame + tail, f"something else follows (at byte {len(frame)} ", modes=ALL_MODES)
+    check_bad(run_znn, tmp_path, frame + frame[:-1], f"truncated: the file ends too early (at byte {2 * len(frame) - 1} ",
+              modes=ALL_MODES)
+
+
+def test_damage_to_the_structure_is_told_alike_by_all_modes(run_znn, tmp_path):
+    frame = run_znn("-c", input=bf16_bytes(30_000)).stdout
+    for place, reason in [(4, "newer version of znn, or damaged (at byte 0 "), (29, "checksum (at byte 0 "),
+                          (len(frame) - 20, f"checksum (at byte {len(frame) - 48} "),
+                          (len(frame) - 1, f"structure is broken (at byte {len(frame) - 48} ")]:
+        damaged = bytearray(frame)
+        damaged[place] ^= 0x40
+        check_bad(run_znn, tmp_path, bytes(damaged), reason, modes=ALL_MODES)
+
+
+def test_only_sound_content_goes_to_stdout_before_damage_is_met(run_znn, tmp_path):
+    content = bf16_bytes(3_000_000)
+    frame = bytearray(run_znn("-c", input=content).stdout)
+    frame[len(frame) * 3 // 4] ^= 0x10
+    (tmp_path / "x.znn").write_bytes(frame)
+    shown = run_znn("-dc", tmp_path / "x.znn", status=1).stdout
+    assert 0 < len(shown) < len(content) and content.startswith(shown)
 
 
 def test_a_bad_file_writes_nothing_to_stdout(run_znn, tmp_path):
@@ -490,7 +524,7 @@ def test_a_full_disk_is_reported(znn, weights_file, packed, device):
     for arguments in (["-c", weights_file], ["-dc", packed], ["-l", packed], ["--help"]):
         with open(device, "wb") as full:
             done = subprocess.run([znn, *arguments], stdout=full, stderr=subprocess.PIPE)
-        assert done.returncode == 1 and b"cannot write" in done.stderr
+        assert done.returncode == 1 and b"cannot write: " + os.strerror(errno.ENOSPC).encode() in done.stderr
 
 
 @pytest.mark.parametrize("threads", ["-T1", "-T2", "-T5"])
@@ -697,6 +731,12 @@ def test_list_survives_a_hostile_header_in_the_content(run_znn, tmp_path, header
 
 def test_list_refuses_a_pipe(run_znn, packed):
     assert "regular file" in last_message(run_znn("-l", input=packed.read_bytes(), status=1))
+    assert "regular file" in last_message(run_znn("-l", stdin=subprocess.DEVNULL, status=1))
+
+
+def test_list_reads_a_file_as_standard_input(run_znn, packed):
+    with open(packed, "rb") as source:
+        assert json.loads(run_znn("-l", "--json", stdin=source).stdout)["original_size"] == 300_000
 
 
 def test_benchmark_measures_and_writes_nothing(run_znn, weights_file, tmp_path):
@@ -728,7 +768,10 @@ def test_benchmark_of_nothing_is_refused(run_znn, tmp_path):
 @pytest.mark.parametrize("arguments", [
     ("-Z",), ("--nonsense",), ("-T",), ("-T", "x"), ("-T257",), ("-0",), ("-10",), ("--dtype", "f33"), ("--dtype",),
     ("-o",), ("-o", "x", "a", "b"), ("-o", "x", "-c", "a"), ("-c", "--rm", "a"), ("--json", "a"),
-    ("-t", "-o", "x", "a"), ("-i",), ("--bench-size=x", "a")], ids=" ".join)
+    ("-t", "-o", "x", "a"), ("-i",), ("--bench-size=x", "a"), ("-d", "-t", "a"), ("-ld", "a"), ("--convert", "-d", "a"),
+    ("-b", "--test", "a"), ("-z", "-d", "a"), ("--level=12", "a"), ("--level", "x", "a"), ("-3x", "a"),
+    ("",), ("a", ""), ("-c", "-", "a", "-"), ("--safetensors", "--dtype", "bf16", "a"), ("--safetensors", "--convert", "a"), ("--safetensors", "-c", "a")],
+    ids=" ".join)
 def test_wrong_usage_exits_with_2_and_says_why(run_znn, tmp_path, arguments):
     done = run_znn(*arguments, status=2, cwd=tmp_path)
     assert done.stderr.startswith(b"znn: ") and done.stdout == b""
@@ -743,6 +786,28 @@ def test_options_and_files_in_any_order(run_znn, packed, weights_file, arguments
     weights_file.write_bytes(b"older")
     run_znn(*(argument.format(packed) for argument in arguments))
     assert weights_file.read_bytes() == before
+
+
+def test_modes_that_contradict_are_named(run_znn):
+    assert last_message(run_znn("-d", "--test", "a", status=2)) == "znn: -d and -t exclude one another"
+
+
+def test_a_mode_given_twice_and_options_of_other_tools_are_understood(run_znn, weights_file):
+    frame = run_znn("-c", "-9", weights_file).stdout
+    assert run_znn("-c", "--best", weights_file).stdout == run_znn("-c", "--level=9", weights_file).stdout == frame
+    assert run_znn("-c", "--fast", weights_file).stdout == run_znn("-c", "-1", weights_file).stdout != frame
+    assert run_znn("-d", "-dc", input=frame).stdout == weights_file.read_bytes()
+
+
+def test_dtype_overrides_the_header_of_safetensors_and_says_so(run_znn, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_bytes({"a": ("BF16", bf16_bytes(200_000))}))
+    done = run_znn("--dtype", "float", path)
+    assert "--dtype overrides" in last_message(done)
+    dtypes = json.loads(run_znn("-l", "--json", f"{path}.znn").stdout)["dtypes"]
+    assert [found["dtype"] for found in dtypes] == ["f32"]
+    assert run_znn("-dc", f"{path}.znn").stdout == path.read_bytes()
+    assert run_znn("-f", path).stderr == b""
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -836,13 +901,177 @@ def test_no_progress_without_a_terminal(znn, tmp_path):
     assert process.returncode == 0
 
 
-def test_d_and_t_know_compressed_safetensors_without_being_told(run_znn, tmp_path):
-    content = safetensors_bytes({"a": ("BF16", bf16_bytes(20_000)), "b": ("I64", bytes(800))})
+# ---- Compressed safetensors ----
+
+
+@pytest.fixture
+def model(run_znn, tmp_path):
+    """model.znn.safetensors alone, and the content of the file that it was made of."""
+    content = safetensors_bytes({"a": ("BF16", bf16_bytes(200_000)), "b": ("I64", bytes(800)), "c": ("U8", b"xyz"),
+                                 "d": ("BF16", bf16_bytes(200_000, 2))})
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     run_znn("--safetensors", path)
     path.unlink()
-    packed = tmp_path / "model.znn.safetensors"
+    return tmp_path / "model.znn.safetensors", content
+
+
+def stored_places(path):
+    """{name: (begin, end)} in the file."""
+    packed = path.read_bytes()
+    size = struct.unpack("<Q", packed[:8])[0]
+    header = json.loads(packed[8:8 + size])
+    return {name: tuple(8 + size + place for place in header[name]["data_offsets"])
+            for name in header if name != "__metadata__"}
+
+
+def test_d_and_t_know_compressed_safetensors_without_being_told(run_znn, model, tmp_path):
+    packed, content = model
     run_znn("-t", packed)
     run_znn("-d", packed)
-    assert path.read_bytes() == content
+    assert (tmp_path / "model.safetensors").read_bytes() == content
+    run_znn("-d", packed, "-o", tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == content
+
+
+@pytest.mark.parametrize("threads", ["-T1", "-T2"])
+def test_compressed_safetensors_through_pipes(run_znn, model, tmp_path, threads):
+    packed, content = model
+    assert run_znn(threads, "-dc", packed).stdout == content
+    assert run_znn(threads, "-d", input=packed.read_bytes()).stdout == content
+    run_znn(threads, "-t", input=packed.read_bytes())
+    assert names_in(tmp_path) == ["model.znn.safetensors"]
+
+
+def test_recursion_takes_compressed_safetensors_for_compressed(run_znn, model, tmp_path):
+    packed, content = model
+    run_znn("-r", tmp_path)
+    assert names_in(tmp_path) == ["model.znn.safetensors"]
+    run_znn("-dr", "--rm", tmp_path)
+    assert names_in(tmp_path) == ["model.safetensors"] and (tmp_path / "model.safetensors").read_bytes() == content
+
+
+def test_list_tells_the_tensors_of_compressed_safetensors(run_znn, model):
+    packed, content = model
+    listing = json.loads(run_znn("-l", "--json", packed).stdout)
+    assert listing["format"] == "safetensors" and listing["compressed"] is True
+    assert (listing["original_size"], listing["stored_size"]) == (len(content), packed.stat().st_size)
+    tensors = {tensor["name"]: tensor for tensor in listing["tensors"]}
+    assert list(tensors) == ["a", "b", "c", "d"]
+    assert [tensors[name]["original_size"] for name in "abcd"] == [400_000, 800, 3, 400_000]
+    assert [tensors[name]["dtype"] for name in "abcd"] == ["BF16", "I64", "U8", "BF16"]
+    assert [tensors[name]["compressed"] for name in "abcd"] == [True, True, False, True]
+    assert tensors["a"]["shape"] == [200_000]
+    for name, (begin, end) in stored_places(packed).items():
+        assert tensors[name]["stored_size"] == end - begin
+    dtypes = {row["dtype"]: row for row in listing["dtypes"]}
+    assert dtypes["BF16"]["tensors"] == 2 and dtypes["BF16"]["original_size"] == 800_000
+    assert dtypes["BF16"]["stored_size"] == tensors["a"]["stored_size"] + tensors["d"]["stored_size"]
+    text = run_znn("-l", packed).stdout.decode()
+    for word in ("compressed safetensors, 4 tensors", "BF16", "200000", "400.0 kB", "800.0 kB"):
+        assert word in text
+
+
+def test_list_says_that_a_safetensors_file_is_plain(run_znn, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_bytes({"a": ("BF16", bf16_bytes(20_000)), "empty": ("F32", b"")}))
+    listing = json.loads(run_znn("-l", "--json", path).stdout)
+    assert listing["compressed"] is False and listing["original_size"] == listing["stored_size"] == path.stat().st_size
+    assert [(row["name"], row["compressed"]) for row in listing["tensors"]] == [("a", False), ("empty", False)]
+    assert "plain safetensors, not compressed, 2 tensors" in run_znn("-l", path).stdout.decode()
+    for arguments in (["-t"], ["-d"], ["-dc"], ["--safetensors", "-t"]):
+        assert "plain safetensors" in last_message(run_znn(*arguments, path, status=1))
+
+
+@pytest.mark.parametrize("part", ["data", "header", "length"])
+def test_truncated_safetensors_say_so_and_where(run_znn, model, tmp_path, part):
+    packed, _ = model
+    content = packed.read_bytes()
+    packed.unlink()
+    size = {"data": len(content) - 100, "header": 100, "length": 5}[part]
+    message = check_bad(run_znn, tmp_path, content[:size], "truncated: ", packed.name, ALL_MODES)
+    assert str(size) in message
+
+
+@pytest.mark.parametrize("threads", ["-T1", "-T2"])
+def test_a_damaged_tensor_is_named_and_its_place_told(run_znn, model, tmp_path, threads):
+    packed, _ = model
+    begin, end = stored_places(packed)["d"]
+    content = bytearray(packed.read_bytes())
+    packed.unlink()
+    content[(begin + end) // 2] ^= 1
+    message = check_bad(run_znn, tmp_path, bytes(content), "tensor 'd': ", packed.name)
+    assert message == last_message(run_znn(threads, "-t", packed, status=1))
+    assert begin <= int(message.split("at byte ")[1].split()[0]) <= (begin + end) // 2
+
+
+def test_chunks_that_changed_places_in_a_tensor_are_found(run_znn, tmp_path):
+    """Each is sound by itself: only the frame's own checksum tells."""
+    path = tmp_path / "m.safetensors"
+    half = bf16_bytes(1 << 20)
+    path.write_bytes(safetensors_bytes({"a": ("BF16", half + half[::-1])}))
+    run_znn("--safetensors", path)
+    packed = tmp_path / "m.znn.safetensors"
+    begin, end = stored_places(packed)["a"]
+    content = bytearray(packed.read_bytes())
+    (tmp_path / "frame.znn").write_bytes(content[begin:end])
+    listing = json.loads(run_znn("-l", "--json", tmp_path / "frame.znn").stdout)
+    assert listing["chunks"] > 1
+    chunks, at = [], begin + 32
+    for _ in range(listing["chunks"]):
+        size = 20 + struct.unpack("<I", content[at + 8:at + 12])[0]
+        chunks.append(bytes(content[at:at + size]))
+        at += size
+    table = at + 8
+    sizes = [bytes(content[table + 8 * i:table + 8 * i + 8]) for i in range(len(chunks))]
+    content[begin + 32:at] = b"".join([chunks[1], chunks[0], *chunks[2:]])
+    content[table:table + 8 * len(sizes)] = b"".join([sizes[1], sizes[0], *sizes[2:]])
+    packed.write_bytes(content)
+    assert "tensor 'a': " in last_message(run_znn("-t", packed, status=1))
+
+
+@pytest.mark.parametrize("change", ["word", "begin"])
+def test_a_damaged_header_of_safetensors_is_no_foreign_file(run_znn, model, tmp_path, change):
+    packed, _ = model
+    content = bytearray(packed.read_bytes())
+    packed.unlink()
+    place = {"word": content.index(b'"data_offsets"') + 14, "begin": 7}[change]
+    content[place] ^= 0x20
+    message = check_bad(run_znn, tmp_path, bytes(content), None, packed.name, ALL_MODES)
+    assert "safetensors" in message and ("damaged" in message or f"from byte {place}" in message)
+
+
+def test_what_follows_the_tensors_is_refused(run_znn, model, tmp_path):
+    packed, _ = model
+    content = packed.read_bytes()
+    packed.unlink()
+    check_bad(run_znn, tmp_path, content + b"junk", f"last 4 bytes, from byte {len(content)} on", packed.name, ALL_MODES)
+
+
+@pytest.mark.parametrize("threads", ["-T1", "-T3"])
+def test_many_tensors_of_all_dtypes_and_sizes_come_back(run_znn, tmp_path, threads):
+    """One encoder makes all their frames, some of which it gives up, as no smaller."""
+    random = np.random.default_rng(3)
+    tensors = {}
+    for i in range(300):
+        dtype, size = [("F32", 4), ("BF16", 2), ("I64", 8), ("U8", 1)][i % 4]
+        count = int(random.integers(0, 30_000)) if i % 3 else int(random.integers(0, 200))
+        content = random.bytes(count * size) if i % 5 == 0 else bf16_bytes(count * size // 2 + 1, i)[:count * size]
+        tensors[f"t{i}"] = dtype, content
+    tensors["large"] = "BF16", bf16_bytes(6_000_000)
+    tensors["noise"] = "F32", random.bytes(12_000_000)
+    tensors["after"] = "BF16", bf16_bytes(100_000)
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(safetensors_bytes(tensors))
+    run_znn(threads, "--safetensors", path)
+    packed = tmp_path / "m.znn.safetensors"
+    assert run_znn(threads, "-dc", packed).stdout == path.read_bytes()
+    # Each frame is what compressing that tensor alone makes.
+    content, places = packed.read_bytes(), stored_places(packed)
+    compressed = [name for name, (begin, end) in places.items() if end - begin < len(tensors[name][1])]
+    assert "large" in compressed and "after" in compressed and "noise" not in compressed and len(compressed) > 100
+    for name in ["large", "after", *compressed[:20]]:
+        dtype, plain = tensors[name]
+        (tmp_path / "one").write_bytes(plain)
+        begin, end = places[name]
+        assert run_znn("--dtype", dtype, "-c", tmp_path / "one").stdout == content[begin:end]

@@ -1,5 +1,7 @@
 /* The streaming encoder. Input is planned into pieces, which go through a line: several
  * are encoded at once, while those before them are handed out in order. */
+#include "frame/encoder.h"
+
 #include "formats/plan.h"
 #include "frame/layout.h"
 #include "frame/line.h"
@@ -208,6 +210,15 @@ znn_status znn_encoder_new(znn_encoder **encoder, const znn_options *options)
     }
     *encoder = e;
     return ZNN_OK;
+}
+
+void znn_encoder_begin(znn_encoder *e, znn_dtype dtype, uint64_t content_size)
+{
+    e->options.dtype = dtype;
+    e->options.content_size = content_size;
+    e->input_size = 0;
+    e->failed = ZNN_OK;
+    e->state = BEGIN;
 }
 
 static znn_status begin_frame(znn_encoder *e)

@@ -76,7 +76,7 @@ def test_testing_names_the_damaged_tensor_and_writes_nothing(run, files):
     assert sorted(p.name for p in files.iterdir()) == ["compressed.safetensors", "plain.safetensors"]
 
 
-@pytest.mark.parametrize("arguments", [["-c"], ["-l"], ["-r"], ["-b"]])
+@pytest.mark.parametrize("arguments", [["-c"], ["-r"], ["-b"]])
 def test_what_does_not_go_with_it_is_wrong_usage(run, files, arguments):
     assert "--safetensors" in run("--safetensors", *arguments, files / "plain.safetensors", status=2)
 

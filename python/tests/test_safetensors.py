@@ -504,7 +504,7 @@ def entry(begin, end, dtype="U8", shape=None):
             b"1",
             "JSON",
         ),
-        ({"a": entry(0, 9)}, b"12345", "'a'.*9"),
+        ({"a": entry(0, 9)}, b"12345", "'a'.*truncated"),
         ({"a": entry(0, 3)}, b"12345", "2 bytes"),
         ({"a": entry(0, 2), "b": entry(3, 5)}, b"12345", "'b'.*begins"),
         ({"a": entry(0, 3), "b": entry(2, 5)}, b"12345", "'b'.*begins"),

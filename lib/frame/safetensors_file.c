@@ -6,10 +6,12 @@
 #include <jansson.h>
 
 #include "formats/safetensors.h"
+#include "frame/encoder.h"
 
 #define HEADER_MAX ((uint64_t)100000000) /* safetensors' own limit */
 #define LAYOUT_VERSION 1
 #define BLOCK ((size_t)8 << 20)
+#define FRAME_PORTION ((size_t)1 << 20) /* of a frame for the decoder, still in the cache when it comes to it */
 #define LEAST_TO_COMPRESS 128 /* bytes; a frame alone takes about as much */
 #define ABOUT "compressed by znn: pip install znn"
 
@@ -163,8 +165,9 @@ static void table_free(table *t, const znn_allocator *allocator)
     *t = (table){0};
 }
 
-/* data_size: what the tensors must take together; UINT64_MAX for anything. */
-static znn_status read_entries(table *t, uint64_t data_size, const znn_allocator *allocator, znn_reason *reason)
+/* data: where the tensors begin, for messages. data_size: what they must take together; UINT64_MAX for anything. */
+static znn_status read_entries(table *t, uint64_t data, uint64_t data_size, const znn_allocator *allocator,
+                               znn_reason *reason)
 {
     const char *key;
     json_t *value;
@@ -189,20 +192,24 @@ static znn_status read_entries(table *t, uint64_t data_size, const znn_allocator
     uint64_t at = 0;
     for (size_t i = 0; i < t->count; i++) {
         const entry *e = &t->entries[i];
-        if (e->begin != at || e->end > data_size)
+        if (e->begin != at)
             return fail(reason, ZNN_ERROR_FORMAT, e->name,
-                        e->end > data_size ? "it ends at byte %llu of the data, which is %llu bytes"
-                                           : "it begins at byte %llu of the data, where the one before ends at %llu",
-                        (unsigned long long)(e->end > data_size ? e->end : e->begin),
-                        (unsigned long long)(e->end > data_size ? data_size : at));
+                        "it begins at byte %llu of the data, where the one before ends at %llu",
+                        (unsigned long long)e->begin, (unsigned long long)at);
+        if (e->end > data_size)
+            return fail(reason, ZNN_ERROR_TRUNCATED, e->name,
+                        "truncated: it goes to byte %llu of the file, which ends at byte %llu",
+                        (unsigned long long)(e->end + data), (unsigned long long)(data_size + data));
         at = e->end;
     }
     if (data_size != UINT64_MAX && at != data_size)
-        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file: %llu bytes at its end belong to no tensor",
-                    (unsigned long long)(data_size - at));
+        return fail(reason, ZNN_ERROR_FORMAT, NULL,
+                    "no safetensors file: its last %llu bytes, from byte %llu on, belong to no tensor",
+                    (unsigned long long)(data_size - at), (unsigned long long)(data + at));
     return ZNN_OK;
 }
 
+/* data_size: what the tensors behind this header must take together; UINT64_MAX for a header in the metadata. */
 static znn_status read_table(table *t, const char *json, uint64_t size, uint64_t data_size,
                              const znn_allocator *allocator, znn_reason *reason)
 {
@@ -212,11 +219,16 @@ static znn_status read_table(table *t, const char *json, uint64_t size, uint64_t
     t->root = json_loadb(json, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!t->root && json_error_code(&error) == json_error_out_of_memory)
         return fail_plainly(reason, ZNN_ERROR_MEMORY, NULL);
+    if (!t->root && data_size != UINT64_MAX)
+        return fail(reason, ZNN_ERROR_FORMAT, NULL,
+                    "no safetensors file: its header is no valid JSON from byte %llu of the file on: %s",
+                    8 + (unsigned long long)error.position, error.text);
     if (!t->root)
-        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file: its header is no valid JSON: %s", error.text);
+        return fail(reason, ZNN_ERROR_FORMAT, NULL, "damaged: the header in its metadata is no valid JSON: %s",
+                    error.text);
     if (!json_is_object(t->root) || !metadata_is_sound(t->root))
         return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file: its metadata are not names and texts");
-    return read_entries(t, data_size, allocator, reason);
+    return read_entries(t, 8 + size, data_size, allocator, reason);
 }
 
 /* ---- Opening ---- */
@@ -310,14 +322,16 @@ static znn_status open_header(znn_safetensors *f, znn_reason *reason)
 {
     uint8_t prefix[9];
     if (f->size < sizeof prefix)
-        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file: it is too short");
+        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file, or truncated: it is too short, with %llu bytes",
+                    (unsigned long long)f->size);
     if (fetch(f, 0, prefix, sizeof prefix) != 0)
         return fail_plainly(reason, ZNN_ERROR_IO, NULL);
     f->header_size = znn_load64(prefix);
     if (prefix[8] != '{' || f->header_size > HEADER_MAX)
-        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file: it does not begin as one");
+        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file, or its begin is damaged");
     if (f->header_size > f->size - 8)
-        return fail(reason, ZNN_ERROR_TRUNCATED, NULL, "it ends before its header does");
+        return fail(reason, ZNN_ERROR_TRUNCATED, NULL, "truncated: it ends before its header does, at byte %llu",
+                    (unsigned long long)f->size);
     f->data = 8 + f->header_size;
     f->header = znn_alloc(&f->allocator, (size_t)f->header_size + 1);
     if (!f->header)
@@ -490,6 +504,9 @@ typedef struct {
     znn_reason *reason;
     uint64_t at;             /* where the next byte goes */
     uint8_t *input, *output; /* a block each */
+    znn_encoder *encoder;    /* these two from the first tensor that needs one to the last */
+    znn_decoder *decoder;
+    uint64_t decoded; /* bytes of frames that the decoder had for the tensors before */
 } transformation;
 
 static znn_status begin(transformation *t, znn_safetensors *f, znn_write_fn write, void *opaque, znn_reason *reason)
@@ -507,6 +524,8 @@ static void end(transformation *t)
 {
     znn_dealloc(&t->file->allocator, t->input);
     znn_dealloc(&t->file->allocator, t->output);
+    znn_encoder_free(t->encoder);
+    znn_decoder_free(t->decoder);
 }
 
 static znn_status put(transformation *t, const void *src, size_t size)
@@ -517,10 +536,11 @@ static znn_status put(transformation *t, const void *src, size_t size)
     return ZNN_OK;
 }
 
-/* Bytes [offset, offset + *size) of the file, or fewer; where they lie, or NULL. */
-static const uint8_t *get(transformation *t, uint64_t offset, uint64_t rest, size_t *size)
+/* The `rest` bytes of the file from `offset` on, or the first `most` of them, up to BLOCK: *size, and where they lie;
+ * NULL if they cannot be read. */
+static const uint8_t *get(transformation *t, uint64_t offset, uint64_t rest, size_t most, size_t *size)
 {
-    *size = (size_t)ZNN_MIN(rest, BLOCK);
+    *size = (size_t)ZNN_MIN(rest, most);
     if (t->file->src)
         return t->file->src + offset;
     return fetch(t->file, offset, t->input, *size) == 0 ? t->input : NULL;
@@ -533,7 +553,7 @@ static znn_status copy(transformation *t, const entry *e)
     znn_status status = ZNN_OK;
     size_t size;
     for (uint64_t done = 0; done < e->stored_size && status == ZNN_OK; done += size) {
-        const uint8_t *src = get(t, from + done, e->stored_size - done, &size);
+        const uint8_t *src = get(t, from + done, e->stored_size - done, BLOCK, &size);
         t->file->done = before + done + size;
         status = src ? put(t, src, size) : fail_plainly(t->reason, ZNN_ERROR_IO, e->name);
     }
@@ -541,8 +561,14 @@ static znn_status copy(transformation *t, const entry *e)
 }
 
 /* Its frame, as long as that is smaller than the tensor. */
-static znn_status encode(transformation *t, znn_encoder *encoder, const entry *e, bool *smaller)
+static znn_status encode(transformation *t, const entry *e, bool *smaller)
 {
+    if (!t->encoder) {
+        const znn_status status = znn_encoder_new(&t->encoder, &t->file->options);
+        if (status != ZNN_OK)
+            return fail_plainly(t->reason, status, e->name);
+    }
+    znn_encoder_begin(t->encoder, znn_safetensors_dtype(e->dtype), e->stored_size);
     const uint64_t from = t->file->data + e->stored_begin, begin = t->at, before = t->file->done;
     uint64_t done = 0;
     znn_in_buffer in = {NULL, 0, 0};
@@ -550,7 +576,7 @@ static znn_status encode(transformation *t, znn_encoder *encoder, const entry *e
     *smaller = true;
     while (done < e->stored_size || in.pos < in.size || pending) {
         if (in.pos == in.size && done < e->stored_size) {
-            in.src = get(t, from + done, e->stored_size - done, &in.size);
+            in.src = get(t, from + done, e->stored_size - done, BLOCK, &in.size);
             in.pos = 0;
             if (!in.src)
                 return fail_plainly(t->reason, ZNN_ERROR_IO, e->name);
@@ -558,7 +584,7 @@ static znn_status encode(transformation *t, znn_encoder *encoder, const entry *e
         }
         znn_out_buffer out = {t->output, BLOCK, 0};
         znn_status status =
-            znn_encoder_run(encoder, &out, &in, done == e->stored_size ? ZNN_END : ZNN_CONTINUE, &pending);
+            znn_encoder_run(t->encoder, &out, &in, done == e->stored_size ? ZNN_END : ZNN_CONTINUE, &pending);
         if (status != ZNN_OK)
             return fail_plainly(t->reason, status, e->name);
         *smaller = t->at - begin + out.pos < e->stored_size;
@@ -578,17 +604,8 @@ static znn_status compress_tensor(transformation *t, entry *e)
     const uint64_t begin = t->at, before = t->file->done;
     bool smaller = false;
     znn_status status = ZNN_OK;
-    if (e->stored_size >= LEAST_TO_COMPRESS) {
-        znn_options options = t->file->options;
-        options.dtype = znn_safetensors_dtype(e->dtype);
-        options.content_size = e->stored_size;
-        znn_encoder *encoder;
-        status = fail_plainly(t->reason, znn_encoder_new(&encoder, &options), e->name);
-        if (status == ZNN_OK) {
-            status = encode(t, encoder, e, &smaller);
-            znn_encoder_free(encoder);
-        }
-    }
+    if (e->stored_size >= LEAST_TO_COMPRESS)
+        status = encode(t, e, &smaller);
     if (status == ZNN_OK && !smaller) {
         t->at = begin;
         t->file->done = before;
@@ -791,26 +808,61 @@ znn_status znn_safetensors_compress(znn_safetensors *f, znn_write_fn write, void
     return status;
 }
 
+static znn_status bad_frame(const transformation *t, const entry *e, znn_status status)
+{
+    uint64_t place;
+    znn_decoder_position(t->decoder, &place, NULL);
+    return fail(t->reason, status, e->name, "%s (at byte %llu of the file)",
+                status == ZNN_ERROR_FORMAT ? "its frame is damaged" : znn_status_message(status),
+                (unsigned long long)(t->file->data + e->stored_begin + place - t->decoded));
+}
+
+/* The content of a tensor's frame, in portions as they come. */
+static znn_status decode(transformation *t, const entry *e)
+{
+    const uint64_t content = e->end - e->begin, from = t->file->data + e->stored_begin;
+    uint64_t taken = 0, made = 0;
+    znn_in_buffer in = {NULL, 0, 0};
+    int ended = 0;
+    while (!ended || taken < e->stored_size || in.pos < in.size) {
+        if (in.pos == in.size && taken < e->stored_size) {
+            in.src = get(t, from + taken, e->stored_size - taken, FRAME_PORTION, &in.size);
+            in.pos = 0;
+            if (!in.src)
+                return fail_plainly(t->reason, ZNN_ERROR_IO, e->name);
+            taken += in.size;
+        }
+        znn_out_buffer out = {t->output, BLOCK, 0};
+        znn_status status = znn_decoder_run(t->decoder, &out, &in, &ended);
+        if (status == ZNN_OK && out.pos == 0 && !ended && in.pos == in.size && taken == e->stored_size)
+            status = ZNN_ERROR_TRUNCATED;
+        if (status != ZNN_OK)
+            return bad_frame(t, e, status);
+        made += out.pos;
+        if (made > content)
+            break;
+        t->file->done += out.pos;
+        if ((status = put(t, t->output, out.pos)) != ZNN_OK)
+            return status;
+    }
+    t->decoded += e->stored_size;
+    return made == content
+               ? ZNN_OK
+               : fail(t->reason, ZNN_ERROR_FORMAT, e->name,
+                      "its frame holds %llu bytes%s, where its dtype and shape take %llu", (unsigned long long)made,
+                      made > content ? " or more" : "", (unsigned long long)content);
+}
+
 static znn_status decompress_tensor(transformation *t, const entry *e)
 {
-    const uint64_t content = e->end - e->begin;
-    if (e->stored_size == content)
+    if (e->stored_size == e->end - e->begin)
         return copy(t, e);
-    window w;
-    znn_reader *reader;
-    znn_status status = open_frame(&reader, &w, t->file, e, t->reason);
-    if (status != ZNN_OK)
-        return status;
-    size_t size;
-    for (uint64_t done = 0; done < content && status == ZNN_OK; done += size) {
-        size = (size_t)ZNN_MIN(content - done, BLOCK);
-        status = fail_plainly(t->reason, znn_reader_read(reader, t->output, done, size), e->name);
-        t->file->done += size;
-        if (status == ZNN_OK)
-            status = put(t, t->output, size);
+    if (!t->decoder) {
+        const znn_status status = znn_decoder_new(&t->decoder, &t->file->options);
+        if (status != ZNN_OK)
+            return fail_plainly(t->reason, status, e->name);
     }
-    znn_reader_free(reader);
-    return status;
+    return decode(t, e);
 }
 
 znn_status znn_safetensors_decompress(znn_safetensors *f, znn_write_fn write, void *opaque, uint64_t *written,
