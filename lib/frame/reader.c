@@ -6,6 +6,9 @@
 #define SLACK 64
 #define FRAMES_MAX (1u << 20)
 #define LARGE (8u << 20) /* outputs beyond the caches */
+/* Workers take neighbours, but so few that all end at about the same time. */
+#define RUN_MAX 8
+#define RUNS_A_WORKER 16
 
 typedef struct {
     uint64_t content_offset, stored_offset;
@@ -36,7 +39,8 @@ struct znn_reader {
     uint8_t **payloads, **contents; /* a buffer of each for each worker */
     /* the range that is being read */
     uint8_t *dst;
-    uint64_t offset, end, first;
+    uint64_t offset, end, first, count; /* and its chunks */
+    size_t run; /* chunks that a worker takes at a time */
     _Atomic int status;
 };
 
@@ -378,14 +382,15 @@ static znn_status read_chunk(znn_reader *r, uint64_t index, unsigned worker)
     return ZNN_OK;
 }
 
-static void read_one(void *argument, size_t index, unsigned worker)
+static void read_run(void *argument, size_t index, unsigned worker)
 {
     znn_reader *r = argument;
-    if (r->status != ZNN_OK)
-        return;
-    znn_status status = read_chunk(r, r->first + index, worker);
-    if (status != ZNN_OK)
-        r->status = (int)status;
+    const uint64_t begin = (uint64_t)index * r->run, end = ZNN_MIN(begin + r->run, r->count);
+    for (uint64_t i = begin; i < end && r->status == ZNN_OK; i++) {
+        const znn_status status = read_chunk(r, r->first + i, worker);
+        if (status != ZNN_OK)
+            r->status = (int)status;
+    }
 }
 
 znn_status znn_reader_read(znn_reader *r, void *dst, uint64_t offset, uint64_t size)
@@ -413,7 +418,9 @@ znn_status znn_reader_read(znn_reader *r, void *dst, uint64_t offset, uint64_t s
     uint64_t count = 0;
     while (low + count < r->chunks && r->entries[low + count].content_offset < r->end)
         count++;
-    znn_pool_run(r->workers.pool, read_one, r, (size_t)count);
+    r->count = count;
+    r->run = (size_t)ZNN_MAX(ZNN_MIN(count / (RUNS_A_WORKER * r->workers.count), RUN_MAX), 1);
+    znn_pool_run(r->workers.pool, read_run, r, (size_t)((count + r->run - 1) / r->run));
     return (znn_status)r->status;
 }
 
