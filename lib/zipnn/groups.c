@@ -29,16 +29,16 @@ void znn_groups_split(uint8_t *const group[ZNN_ZIPNN_GROUPS_MAX], const uint8_t 
 }
 
 void znn_groups_merge(uint8_t *dst, size_t size, const uint8_t *const group[ZNN_ZIPNN_GROUPS_MAX], unsigned groups,
-                      bool reorder)
+                      bool reorder, bool large)
 {
     size_t whole = size / 4 * 4;
     switch (groups) {
     case 1:
         if (group[0] != dst)
-            memcpy(dst, group[0], size);
+            znn_copy_out(dst, group[0], size, large);
         return;
-    case 2: loops()->merge16(dst, group[0], group[1], whole / 2, reorder); break;
-    default: loops()->merge32(dst, group, whole / 4, reorder); break;
+    case 2: loops()->merge16(dst, group[0], group[1], whole / 2, reorder, large); break;
+    default: loops()->merge32(dst, group, whole / 4, reorder, large); break;
     }
     for (size_t i = whole; i < size; i++)
         dst[i] = group[i % groups][i / groups];

@@ -1,4 +1,4 @@
-/* Plain loops that the compiler turns into vectors (LOOPS names the result).
+/* Plain loops that the compiler turns into vectors (LOOPS names the result, if all of them are wanted).
  * On big-endian machines the loads and stores swap. */
 #include "zipnn/groups.h"
 
@@ -44,16 +44,19 @@ static void split32(uint8_t *const group[], const uint8_t *restrict src, size_t 
 }
 
 static void merge16(uint8_t *restrict dst, const uint8_t *restrict low, const uint8_t *restrict high, size_t n,
-                    bool reorder)
+                    bool reorder, bool large)
 {
+    (void)large;
     for (size_t i = 0; i < n; i++) {
         uint16_t v = (uint16_t)(low[i] | high[i] << 8);
         znn_store16(dst + 2 * i, reorder ? unpack16(v) : v);
     }
 }
 
-static void merge32(uint8_t *restrict dst, const uint8_t *const group[], size_t n, bool reorder)
+static void merge32(uint8_t *restrict dst, const uint8_t *const group[], size_t n, bool reorder,
+                    bool large)
 {
+    (void)large;
     const uint8_t *restrict a = group[0], *restrict b = group[1], *restrict c = group[2], *restrict d = group[3];
     for (size_t i = 0; i < n; i++) {
         uint32_t v = (uint32_t)a[i] | (uint32_t)b[i] << 8 | (uint32_t)c[i] << 16 | (uint32_t)d[i] << 24;
@@ -61,4 +64,6 @@ static void merge32(uint8_t *restrict dst, const uint8_t *const group[], size_t 
     }
 }
 
+#ifdef LOOPS
 const znn_groups_loops LOOPS = {split16, split32, merge16, merge32};
+#endif

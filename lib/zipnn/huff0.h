@@ -20,9 +20,10 @@ typedef struct {
 /* The tables of a block. */
 typedef struct {
     znn_huff0_code codes[256]; /* in the order of their bits */
+    uint8_t lengths[256];      /* of each symbol's code */
     unsigned count;
     /* By the next 11 bits: length of the first code, and its symbol in the high byte. */
-    uint16_t one[1 << ZNN_HUFF0_BITS_MAX];
+    uint16_t one[(1 << ZNN_HUFF0_BITS_MAX) + 3]; /* and what a store goes beyond */
     /* By the next k bits, at index 2^k + bits: as many whole codes as they
      * hold, six at most. Their bits, their count, and the symbols from byte 2. */
     uint64_t many[2 << ZNN_HUFF0_BITS_MAX];
@@ -39,6 +40,7 @@ typedef struct {
     size_t dst_size;
     const uint8_t *src;
     size_t src_size;
+    bool large; /* more is written at once than caches hold */
 } znn_huff0_block;
 
 /* Decode `count` blocks, 1 or 2, of exactly src_size bytes to exactly dst_size;
@@ -87,6 +89,8 @@ typedef struct {
     const uint8_t *src;
     size_t src_size;
     const uint16_t *one;
+    const uint8_t *lengths;
+    bool large;
 } znn_huff0_lanes_block;
 
 /* A stream being written, from its last symbol to its first: `bits` has the

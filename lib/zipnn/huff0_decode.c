@@ -7,7 +7,7 @@
 #define LANES_MIN 16384 /* below, warming up is not worth it */
 
 /* The codes in the order of their bits: the longest first, then by symbol. */
-static unsigned sort_codes(znn_huff0_code codes[256], const uint8_t weights[256])
+static void sort_codes(znn_huff0_tables *t, const uint8_t weights[256])
 {
     unsigned counts[BITS + 2] = {0}, begin[BITS + 2] = {0}, total = 0;
     for (unsigned s = 0; s < 256; s++)
@@ -19,10 +19,12 @@ static unsigned sort_codes(znn_huff0_code codes[256], const uint8_t weights[256]
         sum += counts[w] << (w - 1);
     }
     unsigned longest = 31u - (unsigned)__builtin_clz(sum);
-    for (unsigned s = 0; s < 256; s++)
+    for (unsigned s = 0; s < 256; s++) {
+        t->lengths[s] = (uint8_t)(weights[s] ? longest + 1 - weights[s] : 0);
         if (weights[s])
-            codes[begin[weights[s]]++] = (znn_huff0_code){(uint8_t)s, (uint8_t)(longest + 1 - weights[s])};
-    return total;
+            t->codes[begin[weights[s]]++] = (znn_huff0_code){(uint8_t)s, t->lengths[s]};
+    }
+    t->count = total;
 }
 
 static void build_one(znn_huff0_tables *d)
@@ -31,9 +33,9 @@ static void build_one(znn_huff0_tables *d)
     unsigned at = 0;
     for (unsigned c = 0; c < d->count; c++) {
         unsigned n = 1u << (BITS - codes[c].length);
-        uint16_t entry = (uint16_t)(codes[c].length | codes[c].symbol << 8);
-        for (unsigned i = 0; i < n; i++)
-            d->one[at + i] = entry;
+        uint64_t four = (codes[c].length | (uint64_t)codes[c].symbol << 8) * 0x0001000100010001;
+        for (unsigned i = 0; i < n; i += 4) /* what is too many, the next code writes over */
+            memcpy(d->one + at + i, &four, sizeof four);
         at += n;
     }
 }
@@ -151,7 +153,7 @@ static progress open_block(znn_huff0_tables *tables, znn_huff0_readers *s, const
     size_t quarter = (b->dst_size + 3) / 4;
     if (!head || b->src_size - head < 6 || 3 * quarter > b->dst_size)
         return BAD;
-    tables->count = sort_codes(tables->codes, weights);
+    sort_codes(tables, weights);
     build_one(tables);
     const uint8_t *sizes = b->src + head, *at = sizes + 6, *end = b->src + b->src_size;
     bool long_enough = b->dst_size >= LANES_MIN && b->src_size <= ZNN_HUFF0_MAX;
@@ -176,7 +178,8 @@ static void run_lanes(znn_huff0_decoder *decoder, znn_huff0_readers s[2], const 
     for (unsigned k = 0; k < 2; k++)
         if (state[k] == LANES)
             lanes[count++] =
-                (znn_huff0_lanes_block){&s[k], blocks[k].src, blocks[k].src_size, decoder->tables[k].one};
+                (znn_huff0_lanes_block){&s[k], blocks[k].src, blocks[k].src_size, decoder->tables[k].one,
+                                        decoder->tables[k].lengths, blocks[k].large};
     const znn_huff0_loops *loops = znn_huff0_loops_here();
     if (count && loops->lanes)
         loops->lanes(decoder->memory, lanes, count);

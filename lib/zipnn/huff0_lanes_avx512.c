@@ -7,11 +7,13 @@
  * so the symbols are those that any reader finds, whatever the block holds.
  *
  * Bounds: a lane's position, in bits from the begin of src, never rises, and
- * begins within its stream. Its bits are loaded from the 8 bytes that end with
- * the byte its next bit is in, at 64 bits or more: within src. A step writes a
- * row; of ROWS of them at most, 64 go to LANE_SIZE bytes of each lane, which are
- * left as soon as they might not have room for as many again.
+ * begins within its stream. Its bits are loaded from the 16 bytes that end with
+ * the byte its next bit is in, at 128 bits or more: within src. They are used in
+ * two halves, each of as many steps as 64 bits have codes for in every lane. A
+ * step writes a row; of ROWS of them at most, 64 go to LANE_SIZE bytes of each
+ * lane, which are left as soon as they might not have room for as many again.
  */
+#include "base/cpu.h"
 #include "zipnn/huff0.h"
 
 #include <immintrin.h>
@@ -25,8 +27,10 @@
 #define ROWS_STORED 64
 #define ROWS (ROWS_STORED + STEPS_MAX)
 #define LANE_SIZE ZNN_HUFF0_LANE_SIZE
-#define LOADED 57    /* bits at least, of which a lane has its next symbols */
-#define STEPS_MIN 5  /* codes that are always among them */
+#define WORDS 8      /* of 16 bits, of which a lane has its next symbols */
+#define HALF 64      /* bits at most of the first half of the steps */
+#define LOADED 121   /* bits at least of both */
+#define STEPS_MIN 5  /* codes that are always in a half */
 #define STEPS_MAX 20 /* at once; ROWS is 84 */
 #define WARM_UP 24   /* symbols, after which most lanes are in step */
 #define SKIP_MAX 200 /* symbols at most that the warming up failed to skip */
@@ -39,7 +43,10 @@ typedef struct {
     bool few_long; /* all in the first halves of their tables */
 } tables;
 
-/* 64 bits of each lane by words, the next first: of 32 lanes in a, of the others in b. */
+/* Bits of each lane by words, the next first: of 32 lanes in a, of the others in b. All that is loaded, and 64. */
+typedef struct {
+    __m512i a[WORDS], b[WORDS];
+} loaded;
 typedef struct {
     __m512i a[4], b[4];
 } windows;
@@ -50,9 +57,11 @@ typedef struct {
     uint8_t *rows, *symbols; /* the latest, by steps; all of each lane, LANE_SIZE apart */
     tables t;
     __m512i position[GROUPS];
+    __m512i taken; /* bits of the last steps */
     __m512i stop[GROUPS];                   /* the start of the next lane */
     __m512i last[GROUPS], last_row[GROUPS]; /* where the last steps began that began before that */
     int start[GROUPS][PER_GROUP];
+    size_t stored; /* symbols of each lane */
 } lanes;
 
 static bool load_tables(tables *t, const uint16_t *one)
@@ -132,52 +141,59 @@ static inline __m512i look_up(const __m512i table[4], __m512i at, __mmask64 uppe
                                   _mm512_permutex2var_epi8(table[2], at, table[3]));
 }
 
-static inline __m128i load_two(const uint8_t *src, const uint32_t at[2])
+static inline __m128i load_16(const uint8_t *src)
 {
-    __m128i low = _mm_loadl_epi64((const void *)(src + at[0]));
-    return _mm_insert_epi64(low, (long long)znn_load64(src + at[1]), 1);
+    return _mm_loadu_si128((const void *)src);
 }
 
-/* Faster than to gather them. */
-static inline __m512i load_eight(const uint8_t *src, const uint32_t at[8])
+/* The 16 bytes of lanes 0, 8, 16 and 24 from `at` on. Faster than to gather them. */
+static inline __m512i load_four(const uint8_t *src, const uint32_t *at)
 {
-    __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load_two(src, at)), load_two(src, at + 2), 1);
-    __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(load_two(src, at + 4)), load_two(src, at + 6), 1);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    __m512i v = _mm512_castsi128_si512(load_16(src + at[0]));
+    v = _mm512_mask_broadcast_i64x2(v, 0x0C, load_16(src + at[8]));
+    v = _mm512_mask_broadcast_i64x2(v, 0x30, load_16(src + at[16]));
+    return _mm512_mask_broadcast_i64x2(v, 0xC0, load_16(src + at[24]));
 }
 
-/* `positions` are 64 or more. */
-static inline __attribute__((always_inline)) windows load_windows(const uint8_t *src, const __m512i positions[GROUPS])
+/* The words of 32 lanes, the next first. */
+static inline void load_words(__m512i words[WORDS], const uint8_t *src, const uint32_t at[32], __m512i shift)
 {
-    __m512i bits[8];
+    __m512i a[8], b[8];
+    for (unsigned i = 0; i < 8; i++)
+        a[i] = load_four(src, at + i);
+    for (unsigned i = 0; i < 4; i++) {
+        b[i] = _mm512_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
+        b[4 + i] = _mm512_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
+    }
+    for (unsigned i = 0; i < 8; i += 4)
+        for (unsigned k = 0; k < 2; k++) {
+            a[i + k] = _mm512_unpacklo_epi32(b[i + 2 * k], b[i + 2 * k + 1]);
+            a[i + 2 + k] = _mm512_unpackhi_epi32(b[i + 2 * k], b[i + 2 * k + 1]);
+        }
+    for (unsigned i = 0; i < 8; i += 2) {
+        words[7 - i] = _mm512_unpacklo_epi64(a[i], a[i + 1]);
+        words[6 - i] = _mm512_unpackhi_epi64(a[i], a[i + 1]);
+    }
+    for (unsigned i = 0; i < 7; i++)
+        words[i] = _mm512_shldv_epi16(words[i], words[i + 1], shift);
+    words[7] = _mm512_sllv_epi16(words[7], shift);
+}
+
+/* `positions` are 128 or more. */
+static inline __attribute__((always_inline)) void load_windows(loaded *w, const uint8_t *src,
+                                                               const __m512i positions[GROUPS])
+{
     uint32_t at[LANES];
+    __m256i shift[GROUPS];
     for (unsigned g = 0; g < GROUPS; g++) {
-        __m512i begin = _mm512_srli_epi32(_mm512_add_epi32(positions[g], _mm512_set1_epi32(7 - 64)), 3);
+        __m512i begin = _mm512_srli_epi32(_mm512_add_epi32(positions[g], _mm512_set1_epi32(7 - 128)), 3);
         _mm512_storeu_si512(at + 16 * g, begin);
+        __m512i count = _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), positions[g]), _mm512_set1_epi32(7));
+        shift[g] = _mm512_cvtepi32_epi16(count);
     }
     __asm__("" : "+m"(at)); /* or the compiler takes them out of the vectors one by one */
-    for (unsigned g = 0; g < GROUPS; g++) {
-        __m512i shift = _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), positions[g]), _mm512_set1_epi32(7));
-        __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(shift));
-        __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(shift, 1));
-        bits[2 * g] = _mm512_sllv_epi64(load_eight(src, at + 16 * g), low);
-        bits[2 * g + 1] = _mm512_sllv_epi64(load_eight(src, at + 16 * g + 8), high);
-    }
-    __m512i low = _mm512_set_epi16(60, 56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16, 12, 8, 4, 0, 61, 57, 53, 49, 45, 41,
-                                   37, 33, 29, 25, 21, 17, 13, 9, 5, 1); /* the second words, then the lowest */
-    __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(2));
-    windows w;
-    for (unsigned half = 0; half < 2; half++) {
-        const __m512i *b = bits + 4 * half;
-        __m512i *to = half ? w.b : w.a;
-        __m512i high0 = _mm512_permutex2var_epi16(b[0], high, b[1]), low0 = _mm512_permutex2var_epi16(b[0], low, b[1]);
-        __m512i high1 = _mm512_permutex2var_epi16(b[2], high, b[3]), low1 = _mm512_permutex2var_epi16(b[2], low, b[3]);
-        to[0] = _mm512_shuffle_i64x2(high0, high1, 0x44);
-        to[1] = _mm512_shuffle_i64x2(high0, high1, 0xEE);
-        to[2] = _mm512_shuffle_i64x2(low0, low1, 0x44);
-        to[3] = _mm512_shuffle_i64x2(low0, low1, 0xEE);
-    }
-    return w;
+    load_words(w->a, src, at, _mm512_inserti64x4(_mm512_castsi256_si512(shift[0]), shift[1], 1));
+    load_words(w->b, src, at + 32, _mm512_inserti64x4(_mm512_castsi256_si512(shift[2]), shift[3], 1));
 }
 
 static inline void skip(__m512i words[4], __m512i count)
@@ -186,6 +202,26 @@ static inline void skip(__m512i words[4], __m512i count)
     words[1] = _mm512_shldv_epi16(words[1], words[2], count);
     words[2] = _mm512_shldv_epi16(words[2], words[3], count);
     words[3] = _mm512_shldv_epi16(words[3], _mm512_setzero_si512(), count);
+}
+
+/* The first four words, without `count` bits, 64 at most. */
+static inline void skip_many(__m512i to[4], const __m512i words[WORDS], __m512i count)
+{
+    __mmask32 four = _mm512_test_epi16_mask(count, _mm512_set1_epi16(64));
+    __mmask32 two = _mm512_test_epi16_mask(count, _mm512_set1_epi16(32));
+    __mmask32 one = _mm512_test_epi16_mask(count, _mm512_set1_epi16(16));
+    __m512i a[8], b[6];
+    for (unsigned i = 0; i < 4; i++)
+        a[i] = _mm512_mask_mov_epi16(words[i], four, words[i + 4]);
+    a[4] = _mm512_maskz_mov_epi16(~four, words[4]);
+    for (unsigned i = 5; i < 8; i++)
+        a[i] = words[i];
+    for (unsigned i = 0; i < 6; i++)
+        b[i] = _mm512_mask_mov_epi16(a[i], two, a[i + 2]);
+    for (unsigned i = 0; i < 5; i++)
+        b[i] = _mm512_mask_mov_epi16(b[i], one, b[i + 1]);
+    for (unsigned i = 0; i < 4; i++)
+        to[i] = _mm512_shldv_epi16(b[i], b[i + 1], count);
 }
 
 /* The next symbol of each lane to a row, those of a and b in turns; the bits of their codes, so too. `few_long`: the
@@ -210,17 +246,27 @@ static inline __attribute__((always_inline)) __m512i take_one(uint8_t *row, wind
 }
 
 /* Take `steps` of all lanes of `count` blocks, which is known when this is compiled; STEPS_MIN if there are not the
- * bits for more. The lanes are moved on; how many steps. */
-static inline __attribute__((always_inline)) unsigned take(lanes *l, unsigned count, bool few_long, unsigned row,
-                                                           unsigned steps)
+ * bits for more. The first half loads the words, of which the second has the rest. The lanes are moved on; how many
+ * steps. */
+static inline __attribute__((always_inline)) unsigned take(lanes *l, loaded *words, bool second, unsigned count,
+                                                           bool few_long, unsigned row, unsigned steps)
 {
     windows w[BLOCKS];
     __m512i sum[BLOCKS], least[BLOCKS] = {0};
     for (unsigned k = 0; k < count; k++) {
-        __m512i from[GROUPS];
-        for (unsigned g = 0; g < GROUPS; g++)
-            from[g] = _mm512_max_epi32(l[k].position[g], _mm512_set1_epi32(64));
-        w[k] = load_windows(l[k].block->src, from);
+        if (second) {
+            skip_many(w[k].a, words[k].a, _mm512_and_si512(l[k].taken, _mm512_set1_epi16(0xFF)));
+            skip_many(w[k].b, words[k].b, _mm512_srli_epi16(l[k].taken, 8));
+        } else {
+            __m512i from[GROUPS];
+            for (unsigned g = 0; g < GROUPS; g++)
+                from[g] = _mm512_max_epi32(l[k].position[g], _mm512_set1_epi32(128));
+            load_windows(&words[k], l[k].block->src, from);
+            for (unsigned i = 0; i < 4; i++) {
+                w[k].a[i] = words[k].a[i];
+                w[k].b[i] = words[k].b[i];
+            }
+        }
         sum[k] = _mm512_setzero_si512();
     }
     __mmask64 beyond = 0;
@@ -229,10 +275,13 @@ static inline __attribute__((always_inline)) unsigned take(lanes *l, unsigned co
             least[k] = i == STEPS_MIN ? sum[k] : least[k];
             sum[k] = _mm512_add_epi8(sum[k], take_one(l[k].rows + (row + i) * ROW, &w[k], &l[k].t, few_long));
         }
-    for (unsigned k = 0; k < count; k++)
-        beyond |= _mm512_cmpgt_epu8_mask(sum[k], _mm512_set1_epi8(LOADED));
     for (unsigned k = 0; k < count; k++) {
-        __m512i bits = beyond && steps > STEPS_MIN ? least[k] : sum[k];
+        beyond |= _mm512_cmpgt_epu8_mask(sum[k], _mm512_set1_epi8(HALF));
+        if (second)
+            beyond |= _mm512_cmpgt_epu8_mask(_mm512_add_epi8(sum[k], l[k].taken), _mm512_set1_epi8(LOADED));
+    }
+    for (unsigned k = 0; k < count; k++) {
+        __m512i bits = l[k].taken = beyond && steps > STEPS_MIN ? least[k] : sum[k];
         __m512i a = _mm512_and_si512(bits, _mm512_set1_epi16(0xFF)), b = _mm512_srli_epi16(bits, 8);
         __m512i taken[GROUPS];
         taken[0] = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(a));
@@ -252,35 +301,51 @@ static void bring_near(const uint8_t *src, size_t size)
         (void)*(const volatile uint8_t *)(src + i);
 }
 
-/* Until every lane is at its stop, or there is no more room. */
+typedef struct {
+    unsigned done, row, steps; /* rows stored, rows since then, and at once */
+} progress;
+
+/* False if every lane is at its stop, or there is no more room. */
+static inline __attribute__((always_inline)) bool run_half(lanes *l, loaded *words, progress *p, bool second,
+                                                           unsigned count, bool few_long)
+{
+    __mmask16 any = 0;
+    for (unsigned k = 0; k < count; k++)
+        for (unsigned g = 0; g < GROUPS; g++) {
+            __mmask16 goes = _mm512_cmpgt_epi32_mask(l[k].position[g], l[k].stop[g]);
+            l[k].last[g] = _mm512_mask_mov_epi32(l[k].last[g], goes, l[k].position[g]);
+            __m512i here = _mm512_set1_epi32((int)(p->done + p->row));
+            l[k].last_row[g] = _mm512_mask_mov_epi32(l[k].last_row[g], goes, here);
+            any |= goes;
+        }
+    if (!any) {
+        for (unsigned k = 0; k < count; k++) {
+            store_rows(&l[k], p->done);
+            l[k].stored = p->done + p->row;
+        }
+        return false;
+    }
+    unsigned taken = take(l, words, second, count, few_long, p->row, p->steps);
+    p->steps -= taken < p->steps;
+    p->row += taken;
+    if (p->row >= ROWS_STORED) {
+        p->row -= ROWS_STORED;
+        for (unsigned k = 0; k < count; k++) {
+            store_rows(&l[k], p->done);
+            l[k].stored = p->done + ROWS_STORED;
+            memcpy(l[k].rows, l[k].rows + ROWS_STORED * ROW, p->row * ROW);
+        }
+        p->done += ROWS_STORED;
+    }
+    return p->done + ROWS <= LANE_SIZE;
+}
+
 static inline __attribute__((always_inline)) void run(lanes *l, unsigned count, bool few_long, unsigned steps)
 {
-    for (unsigned done = 0, row = 0; done + ROWS <= LANE_SIZE;) {
-        __mmask16 any = 0;
-        for (unsigned k = 0; k < count; k++)
-            for (unsigned g = 0; g < GROUPS; g++) {
-                __mmask16 goes = _mm512_cmpgt_epi32_mask(l[k].position[g], l[k].stop[g]);
-                l[k].last[g] = _mm512_mask_mov_epi32(l[k].last[g], goes, l[k].position[g]);
-                l[k].last_row[g] = _mm512_mask_mov_epi32(l[k].last_row[g], goes, _mm512_set1_epi32((int)(done + row)));
-                any |= goes;
-            }
-        if (!any) {
-            for (unsigned k = 0; k < count; k++)
-                store_rows(&l[k], done);
-            return;
-        }
-        unsigned taken = take(l, count, few_long, row, steps);
-        steps -= taken < steps;
-        row += taken;
-        if (row >= ROWS_STORED) {
-            row -= ROWS_STORED;
-            for (unsigned k = 0; k < count; k++) {
-                store_rows(&l[k], done);
-                memcpy(l[k].rows, l[k].rows + ROWS_STORED * ROW, row * ROW);
-            }
-            done += ROWS_STORED;
-        }
-    }
+    loaded words[BLOCKS];
+    progress p = {0, 0, steps};
+    while (run_half(l, words, &p, false, count, few_long) && run_half(l, words, &p, true, count, few_long))
+        ;
 }
 
 /* ---- Proof ---- */
@@ -289,11 +354,6 @@ static inline __attribute__((always_inline)) void run(lanes *l, unsigned count, 
 static int position_of(const znn_huff0_readers *s, unsigned i, const uint8_t *src)
 {
     return (int)(s->at[i] - src) * 8 + 64 - (int)__builtin_ctzll(s->bits[i]);
-}
-
-static unsigned code_at(const uint8_t *src, int position, const uint16_t *one)
-{
-    return one[znn_load64(src + (position + 7) / 8 - 8) << (-position & 7) >> (64 - BITS)];
 }
 
 static void stand_at(znn_huff0_readers *s, unsigned i, const uint8_t *src, int position, uint8_t *out)
@@ -307,38 +367,41 @@ static void stand_at(znn_huff0_readers *s, unsigned i, const uint8_t *src, int p
 static void prove(const lanes *l, unsigned i)
 {
     znn_huff0_readers *s = l->block->streams;
-    const uint8_t *src = l->block->src;
+    const uint8_t *src = l->block->src, *lengths = l->block->lengths;
     const int *start = l->start[i];
     int last[PER_GROUP], last_row[PER_GROUP];
     _mm512_storeu_si512(last, l->last[i]);
     _mm512_storeu_si512(last_row, l->last_row[i]);
     const int least = (int)(s->begin[i] - src) * 8 + 64; /* where the reader may stand */
-    size_t begin = 0;
-    for (unsigned j = 0; j < PER_GROUP; j++) {
-        size_t end = (size_t)last_row[j];
-        if (last[j] < least || end < begin || end - begin > (size_t)(s->end[i] - s->out[i]))
-            return;
-        memcpy(s->out[i], l->symbols + (i * PER_GROUP + j) * LANE_SIZE + begin, end - begin);
-        uint8_t *out = s->out[i] + (end - begin);
-        stand_at(s, i, src, last[j], out);
-        if (j + 1 == PER_GROUP)
-            return;
-        /* By single symbols, of this lane and of those that are the next one's first. */
-        int position = last[j], next = start[j + 1];
-        for (begin = 0; position != next;) {
-            if (next < least || position < least || begin > SKIP_MAX || out == s->end[i])
-                return;
-            unsigned code = code_at(src, ZNN_MAX(position, next), l->block->one);
-            if (position > next) {
-                *out++ = (uint8_t)(code >> 8);
-                position -= (int)(code & 15);
-            } else {
-                begin++;
-                next -= (int)(code & 15);
+    int position = start[0];
+    uint8_t *out = s->out[i];
+    size_t begin = 0; /* of a lane's symbols: those before are of the lane before */
+    bool met = true;
+    for (unsigned j = 0; met && j < PER_GROUP; j++) {
+        const uint8_t *symbols = l->symbols + (i * PER_GROUP + j) * LANE_SIZE, *of_next = symbols + LANE_SIZE;
+        size_t end = (size_t)last_row[j], skipped = 0;
+        int at = last[j];
+        if (at < least || end < begin || end - begin > (size_t)(s->end[i] - out))
+            break;
+        if (j + 1 < PER_GROUP) { /* symbol by symbol of this lane, and of those that are the next one's first */
+            int next = start[j + 1];
+            size_t n = end;
+            while (at != next && ZNN_MIN(at, next) >= least && n < l->stored && skipped < SKIP_MAX) {
+                if (at > next)
+                    at -= lengths[symbols[n++]];
+                else
+                    next -= lengths[of_next[skipped++]];
             }
+            met = at == next && at >= least && n - begin <= (size_t)(s->end[i] - out);
+            end = met ? n : end;
+            at = met ? at : last[j];
         }
-        stand_at(s, i, src, position, out);
+        znn_copy_out(out, symbols + begin, end - begin, l->block->large);
+        out += end - begin;
+        position = at;
+        begin = skipped;
     }
+    stand_at(s, i, src, position, out);
 }
 
 /* Where the lanes of a block begin to warm up. */
@@ -366,7 +429,7 @@ static void start(lanes *l)
         _mm512_storeu_si512(l->start[g], l->position[g]);
         l->start[g][0] = position_of(s, g, src);
         memcpy(stop, l->start[g] + 1, sizeof stop - sizeof *stop);
-        stop[PER_GROUP - 1] = (int)(s->begin[g] - src) * 8 + 64;
+        stop[PER_GROUP - 1] = (int)(s->begin[g] - src) * 8 + 128;
         l->position[g] = l->last[g] = _mm512_loadu_si512(l->start[g]);
         l->stop[g] = _mm512_loadu_si512(stop);
         l->last_row[g] = _mm512_setzero_si512();
@@ -399,8 +462,9 @@ void znn_huff0_lanes_avx512(uint8_t *memory, const znn_huff0_lanes_block *blocks
     unsigned steps = ZNN_MAX(STEPS_MIN, ZNN_MIN(STEPS_MAX, 48 * 16 / ZNN_MAX(per_symbol, 1)));
     for (unsigned k = 0; k < count; k++)
         place(&l[k], WARM_UP * per_symbol / 16);
+    loaded words[BLOCKS];
     for (unsigned i = 0; i < WARM_UP;)
-        i += count == 2 ? take(l, 2, false, 0, steps) : take(l, 1, false, 0, steps);
+        i += count == 2 ? take(l, words, false, 2, false, 0, steps) : take(l, words, false, 1, false, 0, steps);
     for (unsigned k = 0; k < count; k++)
         start(&l[k]);
     if (count == 2)

@@ -9,6 +9,7 @@
 #define ACCURACY_MIN 5
 #define ACCURACY_MAX 6
 #define STATES_MAX (1 << ACCURACY_MAX)
+#define CODED_MAX 127  /* bytes that weights may be coded to */
 #define DIRECT_MAX 128 /* weights of 4 bits each */
 
 static unsigned log2_floor(uint32_t v)
@@ -96,15 +97,11 @@ static size_t read_frequencies(int frequency[WEIGHT_MAX + 1], unsigned *symbols,
     return left == 0 && bytes <= size ? bytes : 0;
 }
 
-/* `count` bits below `position`, which may be negative: what lies before the begin is 0. */
-static unsigned backward_bits(const uint8_t *src, long position, unsigned count)
+/* `count` bits below `position`, 6 at most; the byte after them can be read, too. */
+static unsigned backward_bits(const uint8_t *src, size_t position, unsigned count)
 {
-    unsigned value = 0;
-    for (unsigned i = 0; i < count; i++) {
-        long at = position - 1 - (long)i;
-        value = value << 1 | (at >= 0 ? src[at / 8] >> (at % 8) & 1u : 0);
-    }
-    return value;
+    size_t at = position - count;
+    return znn_load16(src + at / 8) >> (at % 8) & ((1u << count) - 1);
 }
 
 /* Weights by finite state entropy; their number, 0 on failure. */
@@ -127,20 +124,23 @@ static size_t read_coded(uint8_t weights[256], const uint8_t *src, size_t size)
     }
     src += head;
     size -= head;
-    long position = (long)(8 * (size - 1) + log2_floor(src[size - 1])) - 2 * (long)accuracy;
-    if (position < 0)
+    uint8_t padded[CODED_MAX + 1] = {0};
+    memcpy(padded, src, size);
+    size_t position = 8 * (size - 1) + log2_floor(src[size - 1]);
+    if (position < 2 * accuracy)
         return 0;
-    unsigned state[2] = {backward_bits(src, position + 2 * (long)accuracy, accuracy),
-                         backward_bits(src, position + (long)accuracy, accuracy)};
+    unsigned state[2] = {backward_bits(padded, position, accuracy),
+                         backward_bits(padded, position - accuracy, accuracy)};
+    position -= 2 * (size_t)accuracy;
     size_t count = 0;
     for (unsigned turn = 0; count < 254; turn ^= 1) {
         unsigned x = state[turn];
         weights[count++] = symbol_of[x];
-        if (position < (long)bits_of[x]) {
+        if (position < bits_of[x]) {
             weights[count++] = symbol_of[state[turn ^ 1]];
             return count;
         }
-        state[turn] = base_of[x] + backward_bits(src, position, bits_of[x]);
+        state[turn] = base_of[x] + backward_bits(padded, position, bits_of[x]);
         position -= bits_of[x];
     }
     return 0;

@@ -1,7 +1,10 @@
 #include "zipnn/reader.h"
 
+#include "base/cpu.h"
+
 #define NO_PART UINT64_MAX
 #define CONTENTION 4096
+#define LARGE (8u << 20) /* outputs beyond the caches */
 
 /* ---- The file ---- */
 
@@ -260,12 +263,14 @@ static znn_status find_group(znn_zipnn_reader *r, znn_huff0_block *block, unsign
     if (status != ZNN_OK)
         return status;
     if (*kind == 0) {
-        *block = (znn_huff0_block){(uint8_t *)(uintptr_t)piece, size, NULL, 0}; /* only to be read */
+        *block = (znn_huff0_block){(uint8_t *)(uintptr_t)piece, size, NULL, 0, false}; /* only to be read */
         return ZNN_OK;
     }
     if (begin == end || size > ZNN_HUFF0_MAX)
         return ZNN_ERROR_FORMAT;
-    *block = (znn_huff0_block){h->groups == 1 ? dst : plane_of(r, which, b), size, piece, (size_t)(end - begin)};
+    bool direct = h->groups == 1;
+    *block = (znn_huff0_block){direct ? dst : plane_of(r, which, b), size, piece, (size_t)(end - begin),
+                               direct && r->large};
     return block->dst ? ZNN_OK : ZNN_ERROR_MEMORY;
 }
 
@@ -314,7 +319,8 @@ static znn_status decode_chunks(znn_zipnn_reader *r, uint8_t *dst, uint64_t chun
         const uint8_t *from[ZNN_ZIPNN_GROUPS_MAX];
         for (unsigned b = 0; b < h->groups; b++)
             from[b] = group[b][i].dst;
-        znn_groups_merge(dst + i * h->chunk, (size_t)chunk_size(h, chunk + i), from, h->groups, h->reorder);
+        znn_groups_merge(dst + i * h->chunk, (size_t)chunk_size(h, chunk + i), from, h->groups, h->reorder,
+                         r->large);
     }
     return status;
 }
@@ -400,27 +406,37 @@ static znn_status read_part(znn_zipnn_reader *r, uint64_t index, uint8_t *dst, u
     }
 }
 
+static znn_status read_parts(znn_zipnn_reader *r, uint8_t *dst, uint64_t offset, uint64_t size)
+{
+    uint64_t left = size, at = offset;
+    for (uint64_t index = find_part(r, at); left; index++) {
+        const znn_zipnn_entry *part = &r->parts[index];
+        uint64_t n = ZNN_MIN(left, part[1].content_offset - at);
+        znn_status status = n ? read_part(r, index, dst, at - part->content_offset, n) : ZNN_OK;
+        if (status != ZNN_OK)
+            return status;
+        dst += n;
+        at += n;
+        left -= n;
+    }
+    return ZNN_OK;
+}
+
 znn_status znn_zipnn_reader_read(znn_zipnn_reader *r, void *dst, uint64_t offset, uint64_t size)
 {
     if (!r || (!dst && size) || offset > r->info.content_size || size > r->info.content_size - offset)
         return ZNN_ERROR_ARGUMENT;
     if (r->info.delta && !r->base)
         return ZNN_ERROR_BASE;
-    uint8_t *out = dst;
-    uint64_t left = size, at = offset;
-    for (uint64_t index = find_part(r, at); left; index++) {
-        const znn_zipnn_entry *part = &r->parts[index];
-        uint64_t n = ZNN_MIN(left, part[1].content_offset - at);
-        znn_status status = n ? read_part(r, index, out, at - part->content_offset, n) : ZNN_OK;
-        if (status != ZNN_OK)
-            return status;
-        out += n;
-        at += n;
-        left -= n;
-    }
+    r->large = size > LARGE && !r->info.delta;
+    znn_status status = read_parts(r, dst, offset, size);
+    if (r->large)
+        znn_copy_out_done();
+    if (status != ZNN_OK)
+        return status;
     if (r->info.delta) {
         const uint8_t *base = (const uint8_t *)r->base + offset;
-        out = dst;
+        uint8_t *out = dst;
         for (uint64_t i = 0; i < size; i++)
             out[i] ^= base[i];
     }

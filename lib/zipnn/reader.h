@@ -44,6 +44,7 @@ struct znn_zipnn_reader {
     uint64_t pieces_room[2];
     uint8_t *chunk; /* for one that is wanted in part */
     uint64_t chunk_room, chunk_part, chunk_index;
+    bool large; /* more is being read than caches hold */
 };
 
 /* `size` bytes of the file at `offset`, in memory as they are or read to buffer. */

@@ -92,7 +92,7 @@ static size_t decode_by_zstd(uint8_t *dst, size_t dst_size, const uint8_t *block
 
 static bool decode(znn_huff0_decoder *decoder, uint8_t *dst, size_t dst_size, const uint8_t *src, size_t src_size)
 {
-    znn_huff0_block block = {dst, dst_size, src, src_size};
+    znn_huff0_block block = {dst, dst_size, src, src_size, false};
     return znn_huff0_decode(decoder, &block, 1);
 }
 
@@ -296,7 +296,7 @@ static void test_damaged_blocks_are_judged_alike_by_every_instruction_set(void *
                 block[k][at] ^= (uint8_t)(1u << random_number() % 8);
             }
             size_t claimed = random_number() % 8 ? size : size - 4 + random_number() % 8;
-            blocks[k] = (znn_huff0_block){NULL, claimed, block[k], coded};
+            blocks[k] = (znn_huff0_block){NULL, claimed, block[k], coded, k == 1};
             for (unsigned l = 0; l < 3; l++)
                 back[k][l] = malloc(claimed);
             free(src);
@@ -350,9 +350,9 @@ static void test_a_block_of_another_size_is_refused(void **state)
 static void test_groups_are_split_alike_by_every_instruction_set(void **state)
 {
     (void)state;
-    uint8_t src[4096], back[4096], memory[3][6][4096];
+    uint8_t src[4096], back[4096 + 64], memory[3][6][4096];
     fill_uniform(src, sizeof src, 0, 256);
-    for (size_t n = 0; n < 200; n += 7) {
+    for (size_t n = 0; n < 1024; n += 7) {
         const znn_groups_loops *loops[3] = {&znn_groups_scalar, NULL, NULL};
 #if ZNN_X86
         loops[1] = __builtin_cpu_supports("avx2") ? &znn_groups_avx2 : NULL;
@@ -368,13 +368,20 @@ static void test_groups_are_split_alike_by_every_instruction_set(void **state)
                 loops[i]->split16(low, high, src, n, reorder);
                 assert_memory_equal(low, memory[0][4], n);
                 assert_memory_equal(high, memory[0][5], n);
-                loops[i]->merge16(back, low, high, n, reorder);
-                assert_memory_equal(back, src, 2 * n);
                 loops[i]->split32(group, src, n, reorder);
                 for (unsigned b = 0; b < 4; b++)
                     assert_memory_equal(group[b], memory[0][b], n);
-                loops[i]->merge32(back, from, n, reorder);
-                assert_memory_equal(back, src, 4 * n);
+                for (unsigned place = 1; place < 20; place++) { /* on a boundary or not, past the caches or not */
+                    uint8_t *to = back + 1 + place % 10 * 7;
+                    memset(back, 0x55, sizeof back);
+                    loops[i]->merge16(to, low, high, n, reorder, place < 10);
+                    assert_memory_equal(to, src, 2 * n);
+                    assert_true(to[-1] == 0x55 && to[2 * n] == 0x55);
+                    memset(back, 0x55, sizeof back);
+                    loops[i]->merge32(to, from, n, reorder, place < 10);
+                    assert_memory_equal(to, src, 4 * n);
+                    assert_true(to[-1] == 0x55 && to[4 * n] == 0x55);
+                }
             }
     }
 }
@@ -429,6 +436,36 @@ static void test_streams_of_every_dtype_and_size_come_back(void **state)
                 free(stream.data);
             }
     free(src);
+}
+
+/* What caches do not hold is written past them, from a boundary on. */
+static void test_large_streams_come_back_wherever_they_go(void **state)
+{
+    (void)state;
+    static const znn_dtype dtypes[] = {ZNN_F8_E4M3, ZNN_BF16, ZNN_F16, ZNN_F32};
+    const uint64_t size = (8u << 20) + 300003;
+    uint8_t *src = malloc(size), *back = malloc(size + 64);
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+        znn_zipnn_options o;
+        znn_zipnn_options_init(&o);
+        o.dtype = dtypes[i];
+        unsigned width = znn_dtype_size(o.dtype);
+        if (width == 1)
+            fill_mixed(src, size, 160);
+        else
+            fill_numbers(src, size, width);
+        buffer stream = compress(src, size, &o);
+        for (unsigned place = 1; place < 8; place += 3) {
+            uint64_t n = 0;
+            memset(back, 0x55, size + 64);
+            assert_int_equal(znn_zipnn_decompress(back + place, size, &n, stream.data, stream.size, NULL), ZNN_OK);
+            assert_memory_equal(back + place, src, size);
+            assert_true(n == size && back[place - 1] == 0x55 && back[place + size] == 0x55);
+        }
+        free(stream.data);
+    }
+    free(src);
+    free(back);
 }
 
 static void test_a_delta_needs_its_base_and_no_other(void **state)
@@ -685,6 +722,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_a_block_of_another_size_is_refused, reset_random),
         cmocka_unit_test_setup(test_groups_are_split_alike_by_every_instruction_set, reset_random),
         cmocka_unit_test_setup(test_streams_of_every_dtype_and_size_come_back, reset_random),
+        cmocka_unit_test_setup(test_large_streams_come_back_wherever_they_go, reset_random),
         cmocka_unit_test_setup(test_a_delta_needs_its_base_and_no_other, reset_random),
         cmocka_unit_test_setup(test_shapes_are_kept, reset_random),
         cmocka_unit_test_setup(test_headers_are_bounded_by_the_streams_length, reset_random),
