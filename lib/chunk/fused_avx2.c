@@ -79,10 +79,10 @@ ZNN_INLINE void prefetch(const uint8_t *at)
     _mm_prefetch((const char *)((uintptr_t)at + AHEAD), _MM_HINT_T0);
 }
 
-/* A unit's elements, and which of each 32 were escapes, while as much of the unit at `from` (if any) leaves. No more is
+/* A unit's elements, and where escapes are among them, while as much of the unit at `from` (if any) leaves. No more is
  * in this loop, so that its tables stay in registers. */
 ZNN_INLINE void join_unit(const znn_layout l, const vectors *loaded, const uint8_t *a, const uint8_t *b,
-                          const uint8_t *const *planes, uint8_t *into, uint32_t *escaped, const outlet *o,
+                          const uint8_t *const *planes, uint8_t *into, escape_list *escapes, const outlet *o,
                           const uint8_t *from)
 {
     const znn_narrow_shape two_tables = {.codes = ZNN_BY_QUAD};
@@ -91,11 +91,13 @@ ZNN_INLINE void join_unit(const znn_layout l, const vectors *loaded, const uint8
     const __m128i drop = loaded->drop;
     const size_t top_size = loaded->top_size;
     const uint8_t *top = planes[ZNN_TOP_PLANE];
-    for (size_t at = 0; at < UNIT / l.size; at += 32, top += top_size) {
+    uint64_t escaped = 0;
+    uint16_t *place = escapes->at;
+    for (unsigned at = 0; at < UNIT / l.size; at += 32, top += top_size) {
         const znn_codes codes = {znn_load(a + at), znn_load(b + at)};
         __m256i out[8], first = znn_narrow_look_up(&first_table, two_tables, codes);
         __m256i second = l.two ? znn_narrow_look_up(&second_table, two_tables, codes) : first;
-        escaped[at / 32] = (uint32_t)_mm256_movemask_epi8(second);
+        escaped = escaped >> 32 | (uint64_t)(uint32_t)_mm256_movemask_epi8(second) << 32;
         znn_join_half(&join, l, first, second, top, planes, at, out);
         prefetch(top);
         for (unsigned p = 0; p < l.bytes; p++)
@@ -108,24 +110,16 @@ ZNN_INLINE void join_unit(const znn_layout l, const vectors *loaded, const uint8
         }
         for (unsigned q = 0; q < l.size && from; q++)
             put_half(o, from, l.size * at + 32 * q);
-    }
-}
-
-/* Where they were. */
-static void list_escapes(escape_list *escapes, const uint32_t *halves, unsigned groups)
-{
-    size_t n = 0;
-    for (unsigned g = 0; g < groups; g++) {
-        uint64_t escaped = halves[2 * g] | (uint64_t)halves[2 * g + 1] << 32;
-        const unsigned count = (unsigned)_mm_popcnt_u64(escaped);
-        uint16_t *at = escapes->at + n;
+        if (at % ZNN_GROUP == 0)
+            continue;
+        const unsigned count = (unsigned)_mm_popcnt_u64(escaped), first_at = at - 32;
         for (unsigned i = 0; i < USUAL; i++, escaped = _blsr_u64(escaped))
-            at[i] = (uint16_t)(ZNN_GROUP * g + _tzcnt_u64(escaped));
+            place[i] = (uint16_t)(first_at + _tzcnt_u64(escaped));
         for (unsigned i = USUAL; __builtin_expect(i < count, 0); i++, escaped = _blsr_u64(escaped))
-            at[i] = (uint16_t)(ZNN_GROUP * g + _tzcnt_u64(escaped));
-        n += count;
+            place[i] = (uint16_t)(first_at + _tzcnt_u64(escaped));
+        place += count;
     }
-    escapes->count = n;
+    escapes->count = (size_t)(place - escapes->at);
 }
 
 /* Their symbols' bits are 0 so far, and their signs the wrong ones. Returns what comes after these indices. */
@@ -159,7 +153,6 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const vectors *t, co
     znn_patches *const patches = fused->patches;
     _Alignas(64) uint8_t ring[RING * UNIT + 64]; /* the first 64 bytes again at the end */
     uint8_t a[UNIT], b[UNIT];
-    uint32_t escaped[UNIT / 32];
     escape_list escapes;
     outlet o = {.streaming = fused->streaming};
     o.head = (64 - ((uintptr_t)fused->dst & 63)) & 63;
@@ -178,17 +171,16 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const vectors *t, co
         for (unsigned i = 0; i < UNIT / l.size / 2; i += 64)
             prefetch(d->next + i);
         if (made < LAG) {
-            join_unit(l, t, a, b, fused->planes, into, escaped, &o, NULL);
+            join_unit(l, t, a, b, fused->planes, into, &escapes, &o, NULL);
         } else {
             const uint8_t *from = ring + (made - LAG) % RING * UNIT;
             hash_unit(&o, from);
-            join_unit(l, t, a, b, fused->planes, into, escaped, &o, from);
+            join_unit(l, t, a, b, fused->planes, into, &escapes, &o, from);
             o.to += UNIT;
         }
         for (unsigned p = 0; p < l.bytes; p++)
             fused->planes[p] += ZNN_GROUP * groups;
         fused->planes[ZNN_TOP_PLANE] += 2 * t->top_size * groups;
-        list_escapes(&escapes, escaped, groups);
         d->escaped = put_escapes(l, t, fused->symbols, d->escaped, &escapes, into);
         if (patches->pending && patches->position < position + UNIT / l.size)
             znn_patches_apply(patches, fused->fields, into, position, UNIT / l.size);

@@ -12,7 +12,8 @@
  * - Else all is looked up by slot, and by rank in four tables.
  *
  * The offset of a slot that is not spread is its distance from the code's first. Slots that are spread lie so evenly
- * that the offset is frequency * slot / 256 but for a few: of four values of that difference a table has two bits a slot.
+ * that the offset is frequency * slot / 256, but for a difference of at most 2; where a table has four such differences
+ * or fewer, as most do, two bits a slot tell which, and the next state is frequency * state / 256 and that difference.
  *
  * Safety: a state is a slot of 8 bits and a high byte, and both are only used in
  * registers, so no stream can make this code touch memory outside. The only reads
@@ -37,7 +38,7 @@ typedef struct {
     znn_narrow_codes codes;
     znn_narrow_offsets offsets;
     bool spread;
-    bool large; /* frequencies of more than 127 among those that are multiplied with a signed factor */
+    bool large; /* frequencies may be more than 127, which a signed factor cannot */
 } znn_narrow_shape;
 
 /* do_shape(a shape known here) for every one of them that there is. */
@@ -210,7 +211,7 @@ ZNN_INLINE znn_codes znn_narrow_codes_of(const znn_narrow_vectors *t, const znn_
     return (znn_codes){rank, _mm256_add_epi8(rank, beyond15)};
 }
 
-/* What a slot's offset is beyond freq * slot / 256; 0 to 3 less than nothing or more. */
+/* What is to be added to freq * slot / 256 for a slot's offset: -2 to 2. */
 ZNN_INLINE __m256i znn_narrow_uneven(const znn_narrow_vectors *t, __m256i slot)
 {
     const __m256i low4 = _mm256_set1_epi8(0x0f);
