@@ -101,15 +101,18 @@ ZNN_INLINE __m256i znn_mask_shuffle(const uint64_t table[256], uint32_t mask)
 ZNN_INLINE __m256i znn_expand(__m256i where, const uint8_t **next)
 {
     const uint32_t mask = (uint32_t)_mm256_movemask_epi8(where);
-    /* how many of 16 lanes there are up to each, negative; its complement is one less, positive */
-    __m256i count = _mm256_add_epi8(where, _mm256_slli_si256(where, 1));
-    count = _mm256_add_epi8(count, _mm256_slli_si256(count, 2));
-    count = _mm256_add_epi8(count, _mm256_slli_si256(count, 4));
-    count = _mm256_add_epi8(count, _mm256_slli_si256(count, 8));
+    /* how many of 16 lanes up to each are not, by 4, 8 and 16; which leaves the others before it */
+    __m256i count = _mm256_mullo_epi32(_mm256_add_epi8(where, _mm256_set1_epi8(1)), _mm256_set1_epi32(0x01010101));
+    const __m256i fours = _mm256_setr_epi32(-1, 0x03030303, -1, 0x0b0b0b0b, -1, 0x03030303, -1, 0x0b0b0b0b);
+    const __m256i eights = _mm256_setr_epi32(-1, -1, 0x07070707, 0x07070707, -1, -1, 0x07070707, 0x07070707);
+    const __m256i lane = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    count = _mm256_add_epi8(count, _mm256_shuffle_epi8(count, fours));
+    count = _mm256_add_epi8(count, _mm256_shuffle_epi8(count, eights));
     const uint8_t *p = *next, *upper = p + __builtin_popcount(mask & 0xffff);
     __m256i bytes = _mm256_loadu2_m128i((const __m128i *)(const void *)upper, (const __m128i *)(const void *)p);
     *next = p + __builtin_popcount(mask);
-    return _mm256_shuffle_epi8(bytes, _mm256_xor_si256(count, _mm256_set1_epi8(-1)));
+    return _mm256_shuffle_epi8(bytes, _mm256_sub_epi8(lane, count));
 }
 
 /* 32 values of 1 to 8 bits each, packed with no gaps, as 16-bit words: of the

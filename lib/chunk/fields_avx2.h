@@ -55,7 +55,7 @@ ZNN_INLINE void znn_join_half(const znn_join_vectors *j, const znn_layout l, __m
         b[zeros + p] = znn_load(bytes[p] + at);
     if (!l.two) {
         /* one byte: together with the symbol's, all of them */
-        b[l.size - 1] = _mm256_or_si256(first, _mm256_packus_epi16(t.low, t.high));
+        b[l.size - 1] = _mm256_xor_si256(first, _mm256_packus_epi16(t.low, t.high));
         out[0] = b[0];
         if (l.size == 2) {
             out[0] = _mm256_unpacklo_epi8(b[0], b[1]);
@@ -71,8 +71,8 @@ ZNN_INLINE void znn_join_half(const znn_join_vectors *j, const znn_layout l, __m
         words[p] = empty ? zero : _mm256_unpacklo_epi8(b[2 * p], b[2 * p + 1]);
         words[4 + p] = empty ? zero : _mm256_unpackhi_epi8(b[2 * p], b[2 * p + 1]);
     }
-    words[pairs - 1] = _mm256_or_si256(_mm256_unpacklo_epi8(first, second), t.low);
-    words[4 + pairs - 1] = _mm256_or_si256(_mm256_unpackhi_epi8(first, second), t.high);
+    words[pairs - 1] = _mm256_xor_si256(_mm256_unpacklo_epi8(first, second), t.low);
+    words[4 + pairs - 1] = _mm256_xor_si256(_mm256_unpackhi_epi8(first, second), t.high);
     if (l.size == 2) {
         out[0] = words[0];
         out[1] = words[4];

@@ -1,36 +1,58 @@
 /* The narrow coder with AVX2: see narrow_avx2.h. */
 #include "entropy/narrow_avx2.h"
 
-#define BLOCK 4096 /* a few rows, so that their ranks stay in the cache */
+#define BLOCK 2048 /* a few rows, so that their codes stay in the cache */
 
-ZNN_INLINE void decode(znn_narrow_decoder *d, const znn_narrow_vectors *t, uint8_t *out, size_t rows,
-                       const znn_narrow_shape shape)
+ZNN_INLINE void decode_rows(const znn_narrow_vectors *t, const znn_narrow_shape shape, znn_narrow_decoder *d,
+                            size_t rows, uint8_t *a, uint8_t *b)
 {
-    for (size_t sure; rows && (sure = znn_narrow_decoder_ready(d)) > 0;) {
-        sure = ZNN_MIN(ZNN_MIN(sure, rows), BLOCK / d->lanes);
-        rows -= sure;
-        znn_narrow_ranks_of_rows(t, shape, d, sure, out);
-        for (uint8_t *const end = out + sure * d->lanes; out != end; out += 32) {
-            __m256i rank = znn_load(out), escape = _mm256_cmpeq_epi8(rank, t->escape);
-            __m256i index = znn_look_up64(&t->index, shape.many ? 4 : 2, rank);
-            if (_mm256_movemask_epi8(escape))
-                index = _mm256_blendv_epi8(index, znn_expand(escape, &d->escaped), escape);
-            znn_store(out, index);
+    const unsigned lanes = d->lanes;
+    const uint8_t *next = d->next;
+    for (; rows; rows--, a += lanes, b += lanes) {
+        for (unsigned l = 0; l < lanes; l += 32) {
+            const znn_codes codes = znn_narrow_codes_of(t, shape, znn_load(d->low + l));
+            znn_store(a + l, codes.a);
+            znn_store(b + l, codes.b);
         }
+        for (unsigned l = 0; l < lanes; l += 32)
+            znn_narrow_advance(t, shape, (znn_codes){znn_load(a + l), znn_load(b + l)}, d->low + l, d->high + l);
+        for (unsigned l = 0; l < lanes; l += 32)
+            znn_narrow_refill(d->low + l, d->high + l, &next);
     }
-    if (rows)
-        memset(out, 0, rows * d->lanes);
+    d->next = next;
+}
+
+void znn_narrow_rows_avx2(const znn_narrow_vectors *t, znn_narrow_decoder *d, size_t rows, uint8_t *a, uint8_t *b)
+{
+#define ROWS(codes_, offsets_, spread_, large_)                                                                        \
+    if (t->shape.codes == codes_ && t->shape.offsets == offsets_ && t->shape.large == large_) {                        \
+        decode_rows(t, (znn_narrow_shape){codes_, offsets_, spread_, large_}, d, rows, a, b);                          \
+        return;                                                                                                        \
+    }
+    ZNN_NARROW_SHAPES(ROWS)
+#undef ROWS
 }
 
 void znn_narrow_decode_avx2(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 {
     znn_narrow_vectors t;
-    const znn_narrow_shape shape = znn_narrow_vectors_load(&t, d->table);
-#define DECODE(spread_, many_, large_)                                                                                 \
-    if (shape.spread == spread_ && shape.many == many_ && shape.large == large_)                                       \
-        decode(d, &t, out, rows, (znn_narrow_shape){spread_, many_, large_});
-    ZNN_NARROW_SHAPES(DECODE)
-#undef DECODE
+    znn_narrow_vectors_load(&t, d->table);
+    const znn_table64 code = znn_narrow_by_code(&t, t.codes);
+    uint8_t a[BLOCK], b[BLOCK];
+    for (size_t sure; rows && (sure = znn_narrow_decoder_ready(d)) > 0;) {
+        sure = ZNN_MIN(ZNN_MIN(sure, rows), BLOCK / d->lanes);
+        rows -= sure;
+        znn_narrow_rows_avx2(&t, d, sure, a, b);
+        for (size_t i = 0; i < sure * d->lanes; i += 32, out += 32) {
+            const znn_codes codes = {znn_load(a + i), znn_load(b + i)};
+            __m256i index = znn_narrow_look_up(&code, t.shape, codes), zero = _mm256_setzero_si256();
+            if (_mm256_movemask_epi8(index)) /* an escape's code has the highest bit */
+                index = _mm256_blendv_epi8(index, znn_expand(_mm256_cmpgt_epi8(zero, index), &d->escaped), index);
+            znn_store(out, index);
+        }
+    }
+    if (rows)
+        memset(out, 0, rows * d->lanes);
 }
 
 bool znn_narrow_escapes_read_avx2(uint8_t *indices, const znn_narrow_table *t, size_t count, const uint8_t *src)
@@ -65,8 +87,13 @@ typedef struct {
     znn_table256 slot_of;                   /* spread */
 } encoder;
 
+typedef struct {
+    bool spread;
+    bool many; /* codes: more than 32 */
+} encoder_shape;
+
 /* One symbol of 32 lanes, backwards; refill bytes go before *end. */
-ZNN_INLINE void encode_step(const encoder *e, const znn_narrow_shape shape, __m256i code, __m256i *low, __m256i *high,
+ZNN_INLINE void encode_step(const encoder *e, const encoder_shape shape, __m256i code, __m256i *low, __m256i *high,
                             uint8_t **end)
 {
     const __m256i byte = _mm256_set1_epi16(0x00ff);
@@ -111,7 +138,7 @@ ZNN_INLINE void encode_step(const encoder *e, const znn_narrow_shape shape, __m2
 }
 
 ZNN_INLINE size_t encode(const encoder *e, unsigned lanes, const uint8_t *codes, size_t rows, const uint16_t *initial,
-                         uint8_t *dst_end, const znn_narrow_shape shape)
+                         uint8_t *dst_end, const encoder_shape shape)
 {
     _Alignas(32) uint8_t low[ZNN_NARROW_LANES_MAX], high[ZNN_NARROW_LANES_MAX];
     for (unsigned l = 0; l < lanes; l++) {
@@ -139,7 +166,7 @@ size_t znn_narrow_encode_avx2(const znn_narrow_table *t, unsigned lanes, const u
     unsigned n = 0;
     for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
         n += t->freq[i] != 0;
-    const znn_narrow_shape shape = {.spread = t->spread, .many = n > 32};
+    const encoder_shape shape = {.spread = t->spread, .many = n > 32};
     uint8_t rank[ZNN_NARROW_INDICES] = {0}, bytes[4][ZNN_NARROW_INDICES] = {{0}};
     n = 0;
     for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
@@ -162,8 +189,8 @@ size_t znn_narrow_encode_avx2(const znn_narrow_table *t, unsigned lanes, const u
     e.slot_of = znn_table256_load(t->slot_of);
     /* one body a shape, so that the compiler knows it */
     if (shape.spread)
-        return shape.many ? encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){true, true, true})
-                          : encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){true, false, true});
-    return shape.many ? encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){false, true, true})
-                      : encode(&e, lanes, codes, rows, initial, dst_end, (znn_narrow_shape){false, false, true});
+        return shape.many ? encode(&e, lanes, codes, rows, initial, dst_end, (encoder_shape){true, true})
+                          : encode(&e, lanes, codes, rows, initial, dst_end, (encoder_shape){true, false});
+    return shape.many ? encode(&e, lanes, codes, rows, initial, dst_end, (encoder_shape){false, true})
+                      : encode(&e, lanes, codes, rows, initial, dst_end, (encoder_shape){false, false});
 }
