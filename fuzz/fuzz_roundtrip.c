@@ -1,5 +1,5 @@
 /* What is compressed comes back, with any options, by every way in and out. */
-#include "fuzz.h"
+#include "memory.h"
 
 /* The input itself, or for several chunks the input again and again, with noise in its lower bytes. */
 static uint8_t *make_content(fuzz_input *in, int level, size_t *size)
@@ -68,6 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_input in = {data, size};
     znn_options options;
     znn_options_init(&options);
+    options.alloc = FUZZ_ALLOC;
+    options.free = FUZZ_FREE;
     options.dtype = (znn_dtype)(fuzz_byte(&in) % ZNN_DTYPE_COUNT);
     unsigned choice = fuzz_byte(&in);
     options.level = 1 + (int)(choice % 9);
