@@ -165,7 +165,7 @@ static bool check_structure(const cli_options *o, source_file *source, uint64_t 
     /* The decoder can say where. */
     stream s = source_stream(source);
     if (stream_decompress(&s, &o->codec, sink_nothing, NULL))
-        message_error(source->name, "%s", znn_status_message(status));
+        message_error(source->name, "%s", message_of(status));
     return false;
 }
 

@@ -71,7 +71,7 @@ static bool gather(listing *l)
         add_to_tensors(l, &chunk, &next);
     }
     if (status != ZNN_OK)
-        message_error(l->name, "%s", znn_status_message(status));
+        message_error(l->name, "%s", message_of(status));
     return status == ZNN_OK;
 }
 
@@ -211,7 +211,7 @@ static bool list_one(const cli_options *o, const char *name, json_t *results)
     } else {
         znn_status status = znn_reader_open_fn(&l.reader, read_at, &source.fd, source.size, &o->codec);
         if (status != ZNN_OK)
-            message_error(source.name, "%s", znn_status_message(status));
+            message_error(source.name, "%s", message_of(status));
         else
             ok = gather(&l);
     }

@@ -113,7 +113,7 @@ static bool transform(const cli_options *o, int fd, const char *name, bool compr
     free(t->buffer);
     t->buffer = NULL;
     if (status != ZNN_OK && !t->failed)
-        message_error(name, "%s", reason.text[0] ? reason.text : znn_status_message(status));
+        message_error(name, "%s", reason.text[0] && status != ZNN_ERROR_LIMIT ? reason.text : message_of(status));
     return status == ZNN_OK;
 }
 

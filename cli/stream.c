@@ -206,7 +206,7 @@ static bool encode_all(flow *f, znn_encoder *encoder)
         }
         znn_status status = znn_encoder_run(encoder, &f->out, &f->in, f->at_end ? ZNN_END : ZNN_CONTINUE, &pending);
         if (status != ZNN_OK) {
-            message_error(s->name, "%s", znn_status_message(status));
+            message_error(s->name, "%s", message_of(status));
             return false;
         }
         if (!drain(f))
@@ -223,7 +223,7 @@ bool stream_compress(stream *s, const znn_options *options, stream_sink sink, vo
     znn_encoder *encoder;
     znn_status status = znn_encoder_new(&encoder, &with_size);
     if (status != ZNN_OK) {
-        message_error(s->name, "%s", znn_status_message(status));
+        message_error(s->name, "%s", message_of(status));
         return false;
     }
     flow f;
@@ -246,7 +246,7 @@ static bool bad_data(const flow *f, const znn_decoder *decoder, znn_status statu
     else if (status == ZNN_ERROR_FORMAT && input_offset == 0 && !znn_is_frame(f->in.src, f->in.size))
         message_error(s->name, "not a znn file");
     else
-        message_error(s->name, "%s (at byte %llu of the file, byte %llu of the content)", znn_status_message(status),
+        message_error(s->name, "%s (at byte %llu of the file, byte %llu of the content)", message_of(status),
                       (unsigned long long)input_offset, (unsigned long long)content_offset);
     return false;
 }
@@ -281,7 +281,7 @@ bool stream_decompress(stream *s, const znn_options *options, stream_sink sink, 
     znn_decoder *decoder;
     znn_status status = znn_decoder_new(&decoder, options);
     if (status != ZNN_OK) {
-        message_error(s->name, "%s", znn_status_message(status));
+        message_error(s->name, "%s", message_of(status));
         return false;
     }
     flow f;

@@ -16,7 +16,7 @@
 
 static bool failed(const char *name, znn_status status)
 {
-    message_error(name, "%s", znn_status_message(status));
+    message_error(name, "%s", message_of(status));
     return false;
 }
 
@@ -132,7 +132,7 @@ ptrdiff_t zipnn_read(const stream *s, void *dst, size_t size)
         message_error(s->name, "a ZipNN delta; --base names the file it is against");
     else
         message_error(s->name, "%s (a ZipNN file, from byte %llu of the content)",
-                      status == ZNN_ERROR_FORMAT ? "its structure is damaged" : znn_status_message(status),
+                      status == ZNN_ERROR_FORMAT ? "its structure is damaged" : message_of(status),
                       (unsigned long long)s->position);
     return -1;
 }
