@@ -83,7 +83,7 @@ def _make_file(path: str) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def temporary_file(filename: str) -> Iterator[tuple[int, str]]:
-    """(descriptor, path) of a new file beside `filename`. The block gives it that name; after an error it is removed."""
+    """(descriptor, path) of a new file beside `filename`. The block gives it that name; an error removes it."""
     folder, name = os.path.split(filename)
     fd, path = _make_file(_derived(folder or ".", name, ".tmp"))
     try:
