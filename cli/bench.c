@@ -139,7 +139,7 @@ static bool measure(timings *t, workload *w, const cli_options *o, const char *n
         for (int i = 0; i < WORKS && status == ZNN_OK; i++)
             status = work(i, w, &o->codec, &t->seconds[i][t->rounds]);
     if (status != ZNN_OK)
-        message_error(name, "%s", znn_status_message(status));
+        message_error(name, "%s", message_of(status));
     return status == ZNN_OK;
 }
 

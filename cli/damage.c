@@ -9,8 +9,7 @@ const char *damage_text(znn_status status)
     case ZNN_ERROR_CHECKSUM: return "damaged: what it holds does not match its checksum";
     case ZNN_ERROR_TRUNCATED: return "truncated: the file ends too early";
     case ZNN_ERROR_UNSUPPORTED: return "written by a newer version of znn, or damaged";
-    case ZNN_ERROR_LIMIT: return "needs more memory than the limit allows; --memory SIZE raises it";
-    default: return znn_status_message(status);
+    default: return message_of(status);
     }
 }
 

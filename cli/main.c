@@ -68,6 +68,7 @@ int main(int argc, char **argv)
     cli_options o;
     int status = EXIT_USAGE;
     if (options_parse(&o, argc, argv)) {
+        message_set_limit(o.codec.memory_limit);
         if (o.mode == MODE_HELP || o.mode == MODE_VERSION) {
             (o.mode == MODE_HELP ? help_print : version_print)();
             status = EXIT_WELL;

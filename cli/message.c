@@ -9,6 +9,7 @@
 #include "progress.h"
 
 static int verbosity_now;
+static char limit_met[96]; /* what message_of() says of it */
 
 void message_set_verbosity(int verbosity)
 {
@@ -18,6 +19,17 @@ void message_set_verbosity(int verbosity)
 int message_verbosity(void)
 {
     return verbosity_now;
+}
+
+void message_set_limit(uint64_t bytes)
+{
+    snprintf(limit_met, sizeof limit_met, "needs more memory than the limit of %s a thread allows; --memory raises it",
+             size_for_humans(bytes).text);
+}
+
+const char *message_of(znn_status status)
+{
+    return status == ZNN_ERROR_LIMIT ? limit_met : znn_status_message(status);
 }
 
 void *allocate(size_t size)

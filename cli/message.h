@@ -4,6 +4,8 @@
 
 #include "platform.h"
 
+#include <znn.h>
+
 #if defined(__GNUC__)
 #define PRINTF_LIKE(text, values) __attribute__((format(printf, text, values)))
 #else
@@ -20,6 +22,10 @@ void message_error(const char *name, const char *format, ...) PRINTF_LIKE(2, 3);
 void message_warning(const char *name, const char *format, ...) PRINTF_LIKE(2, 3);
 /* One line about a file that is done: on a terminal, or with -v. */
 void message_done(const char *name, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* What a status means. The limit that was met, where it is one, is that of --memory. */
+void message_set_limit(uint64_t bytes);
+const char *message_of(znn_status status);
 
 /* A copy of the name whose control characters are '?', so that it can do
  * nothing to a terminal; freed by the caller. Never NULL. */

@@ -77,8 +77,8 @@ static bool is_content(const char *name, const fuzz_input *content)
 
 static int run(const char *const *words_used, size_t count)
 {
-    /* -b would else take memory by the gigabyte. */
-    char *arguments[16] = {strdup("znn"), strdup("-qq"), strdup("--bench-size=1")};
+    /* -b would else repeat a file of some bytes by the thousand. */
+    char *arguments[16] = {strdup("znn"), strdup("-qq"), strdup("--bench-size=0")};
     for (size_t i = 0; i < count; i++)
         arguments[3 + i] = strdup(words_used[i]);
     int status = znn_main(3 + (int)count, arguments);

@@ -1,5 +1,5 @@
 /* Any bytes, decompressed in one go, through a stream, and by ranges: the three agree. */
-#include "fuzz.h"
+#include "memory.h"
 
 #define FRAME_CHOICES 4
 #include "frame_mutator.h"
@@ -78,6 +78,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_input frame = {data, size};
     znn_options options;
     znn_options_init(&options);
+    options.alloc = FUZZ_ALLOC;
+    options.free = FUZZ_FREE;
     unsigned choice = fuzz_byte(&frame);
     options.checksum = choice % 2;
     options.threads = choice / 2 % 8 == 7 ? 2 : 1;

@@ -3,7 +3,7 @@
  * a valid file is made, which must come back from its compressed form; and the
  * compressed form, with some bytes changed, must be refused or read alike by all ways.
  */
-#include "fuzz.h"
+#include "memory.h"
 
 #include "base/base.h"
 
@@ -38,10 +38,14 @@ static void check_reason(znn_status status, const znn_reason *reason)
 static bool use(const uint8_t *data, size_t size, bool by_function, memory_file *other, bool *compressed)
 {
     fuzz_input in = {data, size};
+    znn_options options;
+    znn_options_init(&options);
+    options.alloc = FUZZ_ALLOC;
+    options.free = FUZZ_FREE;
     znn_reason reason = {""};
     znn_safetensors *file;
-    znn_status status = by_function ? znn_safetensors_open_fn(&file, fuzz_read, &in, size, NULL, &reason)
-                                    : znn_safetensors_open(&file, data, size, NULL, &reason);
+    znn_status status = by_function ? znn_safetensors_open_fn(&file, fuzz_read, &in, size, &options, &reason)
+                                    : znn_safetensors_open(&file, data, size, &options, &reason);
     check_reason(status, &reason);
     if (status != ZNN_OK)
         return false;

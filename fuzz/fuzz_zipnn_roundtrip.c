@@ -1,11 +1,13 @@
 /* What is written as ZipNN's streams comes back, with any options. */
-#include "fuzz.h"
+#include "memory.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     fuzz_input in = {data, size};
     znn_zipnn_options options;
     znn_zipnn_options_init(&options);
+    options.alloc = FUZZ_ALLOC;
+    options.free = FUZZ_FREE;
     options.dtype = (znn_dtype)(fuzz_byte(&in) % ZNN_DTYPE_COUNT);
     unsigned choice = fuzz_byte(&in), sizes = fuzz_byte(&in);
     options.method = (int)(choice % 5);
@@ -27,6 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     znn_options back_options;
     znn_options_init(&back_options);
+    back_options.alloc = FUZZ_ALLOC;
+    back_options.free = FUZZ_FREE;
     if (choice / 30 % 4 == 3) {
         options.base = back_options.base = base;
         options.base_size = back_options.base_size = n;

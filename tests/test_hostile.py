@@ -139,9 +139,14 @@ def test_the_memory_limit_refuses_large_chunks(run_znn, tmp_path):
     path.write_bytes(frame([block(1 << 22)], chunk_log=22))
     for arguments in (["-t"], ["-dc"], ["-l"]):
         run_znn("--memory=16M", *arguments, path)
-        for limit in ("16383K", "1", "0"):
-            assert "limit" in last_message(run_znn(f"--memory={limit}", *arguments, path, status=1))
-    assert "limit" in last_message(run_znn("--memory", "8M", "-d", "-c", input=path.read_bytes(), status=1))
+        for limit, named in (("16383K", "16.8 MB"), ("1", "1 B"), ("0", "0 B")):
+            told = last_message(run_znn(f"--memory={limit}", *arguments, path, status=1))
+            assert f"the limit of {named} a thread allows; --memory raises it" in told
+    assert "limit of 8.4 MB" in last_message(run_znn("--memory", "8M", "-d", "-c", input=path.read_bytes(), status=1))
+    model = tmp_path / "m.znn.safetensors"
+    model.write_bytes(compressed_safetensors(f'{{"a":{entry(0, 1 << 22)}}}', {"a": ("U8", path.read_bytes())}))
+    run_znn("-t", model)
+    assert "limit of 1 B" in last_message(run_znn("--memory=1", "-t", model, status=1))
 
 
 @pytest.mark.parametrize("value", ["", "M", "-1", "1T", "1MM", "99999999999", "x"])

@@ -82,7 +82,8 @@ bool znn_fields_known_avx2(const znn_fields *f);
 bool znn_fields_known_avx512(const znn_fields *f);
 
 /* znn_fields_join for symbols given as indices, 64 bytes of them readable
- * beyond the end; of planes, a vector may be read past the last group. */
+ * beyond the end; of planes, a vector may be read past the last group. What stands there has no effect: an element
+ * takes the bits of its own place alone, others are shifted out or masked (tests/unit/test_unset.c). */
 void znn_fields_join_neon(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices,
                           const znn_symbols *symbols, const uint8_t *const planes[ZNN_PLANES_MAX]);
 void znn_fields_join_avx2(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices,

@@ -128,7 +128,8 @@ size_t znn_narrow_encode_avx512(const znn_narrow_table *table, unsigned lanes, c
 size_t znn_narrow_escapes_size(const znn_narrow_table *table, size_t count); /* bytes */
 void znn_narrow_escapes_write(uint8_t *dst, const znn_narrow_table *table, const uint8_t *indices, size_t count);
 /* To indices; 64 bytes beyond them may be written. False if a place is not in
- * the tail, or a bit beyond the last is set. Vectors read up to 64 bytes beyond the list. */
+ * the tail, or a bit beyond the last is set. Vectors read up to 64 bytes beyond
+ * the list, and leave those out of the answer. */
 bool znn_narrow_escapes_read_scalar(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
 bool znn_narrow_escapes_read_neon(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);
 bool znn_narrow_escapes_read_avx2(uint8_t *indices, const znn_narrow_table *table, size_t count, const uint8_t *src);

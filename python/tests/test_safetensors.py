@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -191,6 +192,63 @@ def test_a_failure_leaves_the_old_file_and_no_other(plain, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         ours.compress_file(plain, target, progress=stop)
     assert target.read_bytes() == b"old" and sorted(os.listdir(tmp_path)) == before
+
+
+def killed_while(call):
+    """A process of its own that is killed as soon as the call, which is given `die`, reports progress."""
+    code = f"""
+import os, signal
+import znn.safetensors as zs
+die = lambda done: os.kill(os.getpid(), signal.SIGKILL)
+{call}
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+
+
+@pytest.mark.parametrize("what", ["compress", "decompress"])
+def test_a_killed_run_leaves_the_old_file_and_the_next_cleans_up(plain, compressed, tmp_path, what):
+    source, target = (plain, tmp_path / "target") if what == "compress" else (compressed, tmp_path / "target")
+    target.write_bytes(b"old")
+    before = sorted(os.listdir(tmp_path))
+    for _ in range(2):
+        killed_while(f"zs.{what}_file({str(source)!r}, {str(target)!r}, progress=die)")
+        assert target.read_bytes() == b"old"
+        assert len(os.listdir(tmp_path)) == len(before) + 1
+    getattr(ours, f"{what}_file")(source, target)
+    assert sorted(os.listdir(tmp_path)) == before
+    assert target.read_bytes() == (compressed if what == "compress" else plain).read_bytes()
+
+
+def test_what_another_run_writes_is_left_alone(plain, compressed, tmp_path):
+    def again(_):
+        if not seen:
+            seen.append(1)
+            ours.compress_file(plain, tmp_path / "c")
+
+    seen = []
+    ours.compress_file(plain, tmp_path / "c", progress=again)
+    assert seen and (tmp_path / "c").read_bytes() == compressed.read_bytes()
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+def test_a_link_at_the_temporary_name_is_not_followed(plain, tmp_path):
+    killed_while(f"zs.compress_file({str(plain)!r}, {str(tmp_path / 'c')!r}, progress=die)")
+    (spot,) = (tmp_path / name for name in os.listdir(tmp_path) if name.startswith(".znn-"))
+    spot.unlink()
+    (tmp_path / "victim").write_bytes(b"precious")
+    spot.symlink_to(tmp_path / "victim")
+    ours.compress_file(plain, tmp_path / "c")
+    assert (tmp_path / "victim").read_bytes() == b"precious" and not (tmp_path / "c").is_symlink()
+    assert ours.is_compressed(tmp_path / "c")
+
+
+def test_more_than_the_disk_holds_is_refused_before_it_is_written(compressed, tmp_path, monkeypatch):
+    before = sorted(os.listdir(tmp_path))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(OSError, match="more than the 1000 that are free"):
+        ours.decompress_file(compressed, tmp_path / "back")
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 def test_progress_ends_at_the_size_of_the_tensors(plain, tmp_path):

@@ -280,6 +280,22 @@ def test_what_could_not_be_loaded_is_refused_and_nothing_is_made(models, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["plain"]
 
 
+@pytest.mark.parametrize("what", ["compress", "decompress"])
+def test_the_next_run_removes_what_a_killed_one_left(models, tmp_path, what):
+    source, expected = models("llama") if what == "compress" else reversed(models("llama"))
+    code = f"""
+import os, signal
+from znn._models import {what}_model
+{what}_model({str(source)!r}, {str(tmp_path / "made")!r}, advance=lambda n: os.kill(os.getpid(), signal.SIGKILL))
+"""
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+        assert len(os.listdir(tmp_path)) == 1 and not (tmp_path / "made").exists()
+    getattr(znn.transformers, f"{what}_model")(source, tmp_path / "made")
+    assert os.listdir(tmp_path) == ["made"]
+    assert contents(tmp_path / "made") == contents(expected)
+
+
 def test_a_folder_that_has_files_is_not_overwritten(models, tmp_path):
     (tmp_path / "precious").write_text("mine")
     with pytest.raises(FileExistsError):

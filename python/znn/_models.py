@@ -17,10 +17,10 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from . import _core
+from ._temporary import temporary_folder
 from .safetensors import SafetensorError, compress_file, decompress_file
 from .safetensors._errors import naming
 
@@ -317,8 +317,8 @@ def _write_folder(source, target, without, write):
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target}: is there already")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
-        made = Path(work) / "folder"
+    with temporary_folder(target) as work:
+        made = work / "folder"
 
         def ignore(folder, names):
             return (without if Path(folder) == source else set()) | _ignore_downloads(folder, names)

@@ -16,33 +16,7 @@
 #include "base/cpu.h"
 #include "chunk/chunk.h"
 #include "chunk/paths.h"
-
-static uint64_t random_state;
-
-static uint32_t random_number(void)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 33);
-}
-
-static uint32_t random_below(uint32_t limit)
-{
-    return (uint32_t)((uint64_t)random_number() * limit >> 31);
-}
-
-static void fill_random(uint8_t *p, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        p[i] = (uint8_t)random_number();
-}
-
-/* Memory of exactly this size, so that sanitizers see what lies beyond it. */
-static void *room(size_t size)
-{
-    void *p = malloc(size + !size);
-    assert_non_null(p);
-    return p;
-}
+#include "weights.h"
 
 /* The paths that are not scalar and are here. */
 static size_t other_paths(znn_isa_level list[ZNN_ISA_AVX512])
@@ -443,33 +417,6 @@ static void elements_are_cut_and_joined_the_same(void **state)
 }
 
 /* ---- whole chunks ---- */
-
-typedef enum { WEIGHTS, NOISE, ONE, TAIL, FAR, DROPPED, KINDS } kind;
-
-/* n bytes of numbers; what is left after whole elements is noise. */
-static void fill_content(uint8_t *content, size_t n, znn_dtype dtype, kind k)
-{
-    const unsigned size = znn_dtype_size(dtype), bits = znn_exponent_bits(dtype), mantissa = 8 * size - 1 - bits;
-    const unsigned centre = (1u << bits) * 3 / 4, mask = (1u << bits) - 1;
-    const unsigned dropped = k == DROPPED ? random_below(mantissa + 1) : 0;
-    fill_random(content, n);
-    for (size_t i = 0; k != NOISE && i + size <= n; i += size) {
-        unsigned exponent = centre - (unsigned)__builtin_ctz(random_number() | 1u << 20);
-        if (k == ONE)
-            exponent = centre;
-        else if (k == TAIL && random_below(4) == 0)
-            exponent = centre - random_below(40);
-        else if (k == FAR && random_below(30) == 0)
-            exponent = random_number();
-        uint64_t v = 0;
-        memcpy(&v, content + i, size);
-        v = (v & ~((uint64_t)mask << mantissa)) | (uint64_t)(exponent & mask) << mantissa;
-        v = v >> dropped << dropped;
-        memcpy(content + i, &v, size);
-    }
-}
-
-static const znn_dtype dtypes[] = {ZNN_F8_E4M3, ZNN_F8_E5M2, ZNN_F16, ZNN_BF16, ZNN_F32, ZNN_F64};
 
 typedef struct {
     znn_chunk_coder *encoder, *decoder;

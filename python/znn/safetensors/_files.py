@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from typing import IO
 
 from .. import _core
 from .._buffers import check
+from .._temporary import temporary_file
 from ._errors import naming
 
 
@@ -20,24 +22,19 @@ def replacing(filename: str | os.PathLike[str], like: str | os.PathLike[str] | N
     like: a file whose permissions it gets; None for those of any new file.
     """
     filename = os.fspath(filename)
-    fd, temporary = tempfile.mkstemp(prefix=".znn-", suffix=".tmp", dir=os.path.dirname(filename) or ".")
-    try:
-        with open(fd, "wb", buffering=0) as file:
+    with temporary_file(filename) as (fd, temporary):
+        with open(fd, "wb", buffering=0, closefd=False) as file:
             yield file
-            if like is not None:
-                mode = os.stat(like).st_mode & 0o777
-            else:
-                mask = os.umask(0)
-                os.umask(mask)
-                mode = 0o666 & ~mask
-            os.fchmod(file.fileno(), mode)
-            if os.path.lexists(filename):  # what is replaced must not be lost before its successor is on the disk
-                os.fsync(file.fileno())
+        if like is not None:
+            mode = os.stat(like).st_mode & 0o777
+        else:
+            mask = os.umask(0)
+            os.umask(mask)
+            mode = 0o666 & ~mask
+        os.fchmod(fd, mode)
+        if os.path.lexists(filename):  # what is replaced must not be lost before its successor is on the disk
+            os.fsync(fd)
         os.replace(temporary, filename)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 def is_compressed(filename: str | os.PathLike[str]) -> bool:
@@ -85,6 +82,15 @@ def decompress_file(
     return _transform("decompress", source, destination, 3, threads, True, progress)
 
 
+def _check_room(core: _core.Safetensors, destination: str | os.PathLike[str]) -> None:
+    """A small file may hold terabytes: those that the disk does not are not begun."""
+    size = sum(tensor[3] for tensor in core.tensors())
+    free = shutil.disk_usage(os.path.dirname(os.fspath(destination)) or ".").free
+    if size > free:
+        reason = f"its content is {size} bytes, more than the {free} that are free there"
+        raise OSError(errno.ENOSPC, reason, os.fspath(destination))
+
+
 def _transform(
     what: str,
     source: str | os.PathLike[str],
@@ -96,5 +102,7 @@ def _transform(
 ) -> int:
     with open(source, "rb") as file, naming(source):
         core = _core.Safetensors(file.fileno(), level, threads, bool(checksum))
+        if what == "decompress":
+            _check_room(core, destination)
         with replacing(destination, like=source) as result:
             return getattr(core, what)(result.fileno(), progress)
