@@ -8,6 +8,7 @@ all modules, after it has loaded a small model; plain and compressed take turns;
 
 - from_pretrained: that call. It maps plain files, and reads little of them.
 - every weight read: and each weight summed up after it.
+- a whole program: a new Python that imports what it needs, loads, and ends.
 - a first answer: and one pass forward over 8 tokens.
 - cast: from_pretrained to another dtype.
 - disable_mmap=True: files are read instead of mapped, every weight read.
@@ -20,6 +21,8 @@ import gc
 import mmap
 import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -128,6 +131,17 @@ def loading(folder, small, then=None, **arguments):
     return float(answer[0]), int(answer[1])
 
 
+def program(folder):
+    """Seconds that a program takes whose one purpose is to load the model."""
+    lines = ["from transformers import AutoModelForCausalLM", f"AutoModelForCausalLM.from_pretrained({str(folder)!r})"]
+    if folder.name == "compressed":
+        lines.insert(0, "import znn.transformers")
+    back_memory(3 << 30)
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - begin
+
+
 def forward(model):
     import torch
 
@@ -171,6 +185,7 @@ def rows(options, folder):
 
     yield "from_pretrained", warm()
     yield "and every weight read", warm(touch)
+    yield "a whole program", lambda kind: program(folder / kind)
     yield "disable_mmap=True, every weight read", warm(touch, disable_mmap=True)
     yield "and a first answer", warm(forward)
     yield "cast to FP16, every weight read", warm(touch, dtype=torch.float16)

@@ -233,7 +233,10 @@ ZNN_API znn_status znn_content_size_fn(znn_read_fn read, void *opaque, uint64_t 
 ZNN_API uint64_t znn_reader_size(const znn_reader *reader);
 
 /* Decompress content bytes [offset, offset + size) into dst, reading only the
- * chunks that hold them. ZNN_ERROR_ARGUMENT if the range is not inside. */
+ * chunks that hold them. ZNN_ERROR_ARGUMENT if the range is not inside. Each
+ * chunk is compared with its checksum; a frame with its own, which tells that
+ * no chunk is at another's place, by the read that makes it whole: this one
+ * and those before it with this reader. */
 ZNN_API znn_status znn_reader_read(znn_reader *reader, void *dst, uint64_t offset, uint64_t size);
 
 /* Coding methods of a chunk; the values are those of the format. */
@@ -329,7 +332,8 @@ ZNN_API znn_status znn_safetensors_tensor_info(const znn_safetensors *file, uint
                                                znn_safetensors_tensor *tensor);
 
 /* Content bytes [offset, offset + size) of a tensor into dst, decoding only the
- * chunks that hold them. Threads may call this for one file at the same time. */
+ * chunks that hold them. A tensor that is read whole is compared with its
+ * frame's checksum, too; a part, with those of its chunks. Threads may call this for one file at the same time. */
 ZNN_API znn_status znn_safetensors_read(const znn_safetensors *file, uint64_t index, void *dst, uint64_t offset,
                                         uint64_t size, znn_reason *reason);
 

@@ -19,6 +19,8 @@ typedef struct {
     znn_trailer trailer;
     znn_header header;
     uint64_t first_chunk;
+    _Atomic size_t kept; /* of its chunks, those with a header in znn_reader.headers */
+    bool fits;           /* its checksum is that of all of them */
 } frame;
 
 struct znn_reader {
@@ -29,6 +31,7 @@ struct znn_reader {
     void *opaque;
     uint64_t size;
     entry *entries; /* chunks + 1: the last one only tells where the content ends */
+    uint8_t *headers; /* of the chunks, as far as they were read; the others begin with 0, which none does */
     uint64_t chunks;
     frame *frames;
     size_t frames_count, frames_room;
@@ -76,6 +79,7 @@ void znn_reader_free(znn_reader *r)
     if (!r)
         return;
     free_workers(r);
+    znn_dealloc(&r->allocator, r->headers);
     znn_dealloc(&r->allocator, r->entries);
     znn_dealloc(&r->allocator, r->frames);
     znn_dealloc(&r->allocator, r);
@@ -100,6 +104,8 @@ static znn_status find_frame(znn_reader *r, uint64_t end, frame *f)
         return ZNN_ERROR_FORMAT;
     f->begin = end - size;
     f->end = end;
+    f->kept = 0;
+    f->fits = false;
     if ((status = fetch(r, head, f->begin, sizeof head)) != ZNN_OK ||
         (status = znn_header_read(&f->header, head)) != ZNN_OK)
         return status;
@@ -197,6 +203,19 @@ static znn_status read_table(znn_reader *r, const frame *f, uint64_t at, uint64_
     return ZNN_OK;
 }
 
+/* A frame's own checksum, over the headers of its chunks, once all of them were read: each chunk has one of its own,
+ * but only this one finds chunks that have changed places. */
+static znn_status check_frame(const znn_reader *r, frame *f)
+{
+    if (f->fits || f->kept != f->trailer.chunks)
+        return ZNN_OK;
+    const uint8_t *headers = r->headers + f->first_chunk * ZNN_BLOCK_HEADER_SIZE;
+    const uint64_t sum =
+        f->header.checksums ? znn_hash(headers, (size_t)f->trailer.chunks * ZNN_BLOCK_HEADER_SIZE) : 0;
+    f->fits = znn_checksum_fits(f->trailer.checksum, sum);
+    return f->fits ? ZNN_OK : ZNN_ERROR_CHECKSUM;
+}
+
 /* A reader that has looked at nothing yet. */
 static znn_status prepare(znn_reader *r, const uint8_t *memory, znn_read_fn read, void *opaque, uint64_t size,
                           const znn_options *options)
@@ -238,16 +257,21 @@ static znn_status open_reader(znn_reader **reader, const uint8_t *memory, znn_re
     status = check_magic(r);
     if (status == ZNN_OK)
         status = find_frames(r);
-    if (status == ZNN_OK && r->chunks >= SIZE_MAX / sizeof(entry) - 1)
+    if (status == ZNN_OK && r->chunks >= SIZE_MAX / ZNN_BLOCK_HEADER_SIZE - 1)
         status = ZNN_ERROR_MEMORY;
     if (status == ZNN_OK) {
         r->entries = znn_alloc(&allocator, (size_t)(r->chunks + 1) * sizeof(entry));
-        status = r->entries ? ZNN_OK : ZNN_ERROR_MEMORY;
+        r->headers = znn_alloc(&allocator, (size_t)(r->chunks + 1) * ZNN_BLOCK_HEADER_SIZE);
+        status = r->entries && r->headers ? ZNN_OK : ZNN_ERROR_MEMORY;
     }
+    if (status == ZNN_OK)
+        memset(r->headers, 0, (size_t)r->chunks * ZNN_BLOCK_HEADER_SIZE);
     uint64_t at = 0, content = 0;
     for (size_t i = 0; status == ZNN_OK && i < r->frames_count; i++) {
         r->frames[i].first_chunk = at;
         status = read_table(r, &r->frames[i], at, content);
+        if (status == ZNN_OK && r->frames[i].trailer.chunks == 0)
+            status = check_frame(r, &r->frames[i]); /* nothing else will be read of it */
         at += r->frames[i].trailer.chunks;
         content += r->frames[i].trailer.content_size;
     }
@@ -280,7 +304,7 @@ uint64_t znn_reader_size(const znn_reader *r)
     return r->content_size;
 }
 
-static const frame *frame_of(const znn_reader *r, uint64_t chunk)
+static frame *frame_of(const znn_reader *r, uint64_t chunk)
 {
     size_t low = 0, high = r->frames_count; /* the last frame that begins at or before it, and is not empty */
     while (high - low > 1) {
@@ -306,7 +330,7 @@ static znn_status read_block_header(znn_reader *r, uint64_t index, znn_chunk *ch
                                     bool *checksums)
 {
     uint8_t header[ZNN_BLOCK_HEADER_SIZE];
-    const frame *f = frame_of(r, index);
+    frame *f = frame_of(r, index);
     *checksums = f->header.checksums;
     znn_status status = fetch(r, header, r->entries[index].stored_offset, sizeof header);
     if (status == ZNN_OK)
@@ -318,7 +342,20 @@ static znn_status read_block_header(znn_reader *r, uint64_t index, znn_chunk *ch
     if (chunk->stored_size + (uint64_t)ZNN_BLOCK_HEADER_SIZE != stored ||
         chunk->content_size != r->entries[index + 1].content_offset - r->entries[index].content_offset)
         return ZNN_ERROR_FORMAT;
+    uint8_t *kept = r->headers + index * ZNN_BLOCK_HEADER_SIZE; /* nobody else reads this chunk at this time */
+    f->kept += kept[0] == 0;
+    memcpy(kept, header, sizeof header);
     return ZNN_OK;
+}
+
+/* Of the frames with these chunks, those that were read whole by now. */
+static znn_status check_frames(znn_reader *r, uint64_t first, uint64_t count)
+{
+    znn_status status = ZNN_OK;
+    for (frame *f = frame_of(r, first), *end = r->frames + r->frames_count;
+         status == ZNN_OK && f < end && f->first_chunk < first + count; f++)
+        status = check_frame(r, f);
+    return status;
 }
 
 static znn_status make_workers(znn_reader *r)
@@ -421,7 +458,7 @@ znn_status znn_reader_read(znn_reader *r, void *dst, uint64_t offset, uint64_t s
     r->count = count;
     r->run = (size_t)ZNN_MAX(ZNN_MIN(count / (RUNS_A_WORKER * r->workers.count), RUN_MAX), 1);
     znn_pool_run(r->workers.pool, read_run, r, (size_t)((count + r->run - 1) / r->run));
-    return (znn_status)r->status;
+    return r->status == ZNN_OK ? check_frames(r, low, count) : (znn_status)r->status;
 }
 
 znn_status znn_reader_info(znn_reader *r, znn_frame_info *info)
@@ -436,6 +473,9 @@ znn_status znn_reader_info(znn_reader *r, znn_frame_info *info)
             return status;
         info->segments += (uint64_t)c.starts_segment;
     }
+    znn_status status = check_frames(r, 0, r->chunks);
+    if (status != ZNN_OK)
+        return status;
     info->frames = r->frames_count;
     info->chunks = r->chunks;
     info->content_size = r->content_size;
@@ -511,22 +551,6 @@ znn_status znn_content_size_fn(znn_read_fn read, void *opaque, uint64_t size, co
     return status == ZNN_OK ? measure(&r, content_size) : status;
 }
 
-/* The frames' own checksums: over the headers of their chunks. */
-static znn_status check_whole(znn_reader *r)
-{
-    uint64_t index = 0;
-    for (size_t i = 0; i < r->frames_count; i++) {
-        const frame *f = &r->frames[i];
-        znn_hasher hasher;
-        znn_hasher_begin(&hasher);
-        for (uint64_t k = 0; k < f->trailer.chunks; k++, index++)
-            znn_hasher_update(&hasher, r->memory + r->entries[index].stored_offset, ZNN_BLOCK_HEADER_SIZE);
-        if (!znn_checksum_fits(f->trailer.checksum, f->header.checksums ? znn_hasher_end(&hasher) : 0))
-            return ZNN_ERROR_CHECKSUM;
-    }
-    return ZNN_OK;
-}
-
 znn_status znn_decompress(void *dst, uint64_t dst_capacity, uint64_t *dst_size, const void *src, uint64_t src_size,
                           const znn_options *options)
 {
@@ -538,7 +562,7 @@ znn_status znn_decompress(void *dst, uint64_t dst_capacity, uint64_t *dst_size, 
         return status;
     if (r->content_size > dst_capacity)
         status = ZNN_ERROR_DST_TOO_SMALL;
-    else if ((status = check_whole(r)) == ZNN_OK)
+    else
         status = znn_reader_read(r, dst, 0, r->content_size);
     *dst_size = status == ZNN_OK ? r->content_size : 0;
     znn_reader_free(r);

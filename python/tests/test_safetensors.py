@@ -1,6 +1,7 @@
 """znn.safetensors against the safetensors package, which is the judge of what a file holds."""
 
 import gc
+import inspect
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 theirs = pytest.importorskip("safetensors")
+xxhash = pytest.importorskip("xxhash")
 
 import safetensors.numpy  # noqa: E402
 
@@ -328,7 +330,30 @@ def test_slices_are_the_frameworks_own(either, index):
     found = eval(
         "ours.safe_open(either, 'np').get_slice('layer.1.weight')[" + index + "]", globals() | {"either": either}
     )
-    assert type(found) is type(expected) and found.shape == expected.shape and np.array_equal(found, expected)
+    assert type(found) is np.ndarray  # not numpy's scalars: the safetensors package gives arrays, too
+    assert found.dtype == expected.dtype and found.shape == expected.shape and np.array_equal(found, expected)
+
+
+THEIR_INDICES = (
+    "0", "-1", "5, 3", "...", ":", "()", "2:5", "2:293:3", "::7", "5, 2:9", ":, 3", ":, 2:4", "..., 0", "3, ..., 1",
+    "np.int64(4)", "300", "-301", "0, 0, 0", "'a'", "0.5", "..., ...", "0, None, 5, 6", "slice(1.0, 2)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("index", THEIR_INDICES)
+def test_slices_and_their_errors_are_those_of_safetensors(plain, either, index):
+    def outcome(file):
+        try:
+            return eval(f"part[{index}]", globals() | {"part": file.get_slice("layer.1.weight")})
+        except Exception as error:
+            return error
+
+    expected, found = outcome(theirs.safe_open(plain, "np")), outcome(ours.safe_open(either, "np"))
+    if isinstance(expected, Exception):
+        assert isinstance(found, type(expected))
+    else:
+        assert type(found) is type(expected) and found.dtype == expected.dtype and found.shape == expected.shape
+        assert np.array_equal(found, expected)
 
 
 def test_slices_of_three_dimensions_keep_numpys_order_of_mixed_indices(tmp_path):
@@ -406,7 +431,7 @@ def test_slices_made_of_blocks_are_the_frameworks_own(tmp_path, monkeypatch, blo
                 file.get_slice(name)[index]
             continue
         found = file.get_slice(name)[index]
-        assert type(found) is type(expected) and found.shape == expected.shape, (name, index)
+        assert found.dtype == expected.dtype and found.shape == expected.shape, (name, index)
         assert np.array_equal(found, expected), (name, index)
 
 
@@ -441,6 +466,62 @@ part = zs.safe_open({str(tmp_path / "c")!r}, "np").get_slice("w")
 assert not part{index}.any()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("block, gap", [(1, 0), (640, 240), (10**6, 500), (300, 10**9)])
+@pytest.mark.parametrize("framework", ["np", "pt"])
+def test_rows_by_a_list_are_the_frameworks_own(tmp_path, monkeypatch, framework, block, gap):
+    if framework == "pt":
+        torch = pytest.importorskip("torch")
+    monkeypatch.setattr(ours._open, "_BLOCK", block)
+    monkeypatch.setattr(ours._open, "_GAP", gap)
+    data = {"1": weights(1000), "2": weights(400, 30), "3": weights(70, 20, 30)}
+    znn.safetensors.numpy.save_file(data, tmp_path / "t")
+    file, random = ours.safe_open(tmp_path / "t", framework), Random(gap)
+    if framework == "pt":
+        data = {name: torch.from_numpy(array) for name, array in data.items()}
+    for _ in range(300):
+        name = random.choice(list(data))
+        whole, n = data[name], len(data[name])
+        rows = [random.randrange(-n, n) for _ in range(random.randrange(7))]
+        if random.random() < 0.4:
+            first = random.randrange(n - 9)
+            rows = list(range(first, first + 9))
+        index = random.choice([rows, np.array(rows, int) if framework == "np" else torch.tensor(rows, dtype=int)])
+        more = [Ellipsis, slice(3, 9), slice(None, None, 4), 5, -1, [0] * len(rows)][: 6 if whole.ndim > 1 else 1]
+        if random.random() < 0.5:
+            index = index, random.choice(more)
+        expected, found = np.asarray(whole[index]), np.asarray(file.get_slice(name)[index])
+        assert found.dtype == expected.dtype and np.array_equal(found, expected), (name, index)
+        if random.random() < 0.1:
+            with pytest.raises(IndexError):
+                file.get_slice(name)[[*rows, n]]
+
+
+def test_rows_by_a_list_decode_only_their_chunks(tmp_path):
+    data = weights(4096, 1024)
+    znn.safetensors.numpy.save_file({"t": data}, tmp_path / "t")
+    damaged = bytearray((tmp_path / "t").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "t").write_bytes(damaged)
+    part = ours.safe_open(tmp_path / "t", "np").get_slice("t")
+    rows = [4000, 7, -4096, 7, 8, 9, 1500]
+    assert np.array_equal(part[rows], data[rows])
+    assert np.array_equal(part[np.array(rows), 5:9], data[rows, 5:9])
+    with pytest.raises(ours.SafetensorError, match="'t'"):
+        part[[0, 2048]]
+
+
+def test_many_rows_by_a_list_are_decoded_once(tmp_path, monkeypatch):
+    """Where the rows are all over the tensor, it is decoded in one go, rather than its chunks again and again."""
+    data = weights(4096, 1024)
+    znn.safetensors.numpy.save_file({"t": data}, tmp_path / "t")
+    calls = []
+    read = ours._open._Source.read
+    monkeypatch.setattr(ours._open._Source, "read", lambda self, *a: (calls.append(a), read(self, *a))[1])
+    rows = list(range(0, 4096, 3))
+    assert np.array_equal(ours.safe_open(tmp_path / "t", "np").get_slice("t")[rows], data[rows])
+    assert len(calls) == 1
 
 
 def test_changing_a_loaded_tensor_changes_no_file(either):
@@ -482,6 +563,51 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path):
 def test_unknown_frameworks_devices_and_backends_are_errors(either, arguments):
     with pytest.raises(theirs.SafetensorError):
         ours.safe_open(either, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("p", None), ("p", 1), (3, "np"), (None, "np"), (b"p", 2)], ids=lambda arguments: repr(arguments)
+)
+def test_arguments_of_other_types_are_type_errors(tmp_path, arguments):
+    plain_file(tmp_path / "p")
+    filename, framework = arguments
+    filename = tmp_path / "p" if filename == "p" else filename
+    for package in (theirs, ours):
+        with pytest.raises(TypeError):
+            package.safe_open(filename, framework)
+
+
+@pytest.mark.parametrize("name", [None, 1])
+def test_names_of_other_types_are_type_errors(plain, either, name):
+    for file in (theirs.safe_open(plain, "np"), ours.safe_open(either, "np")):
+        for method in (file.get_tensor, file.get_slice):
+            with pytest.raises(TypeError):
+                method(name)
+
+
+@pytest.mark.parametrize("framework", ["tf", "flax", "mlx", "paddle"])
+def test_other_frameworks_are_refused_with_what_there_is(either, framework):
+    with pytest.raises(ours.SafetensorError, match=f"{framework} .* pt and numpy"):
+        ours.safe_open(either, framework)
+
+
+def test_the_device_may_be_left_to_the_default(either):
+    assert ours.safe_open(either, "np", device=None).get_tensor("scalar") == 2.5
+
+
+def signatures(package, numpy):
+    functions = [getattr(numpy, name) for name in ("load", "load_file", "save", "save_file")]
+    return [inspect.signature(function).parameters.values() for function in (*functions, package.safe_open)]
+
+
+def test_arguments_have_the_names_the_order_and_the_defaults_of_safetensors():
+    for mine, original in zip(signatures(ours, znn.safetensors.numpy), signatures(theirs, safetensors.numpy)):
+        begin = [(p.name, p.kind) for p in original]
+        assert [(p.name, p.kind) for p in mine][: len(begin)] == begin
+        for a, b in zip(mine, original):
+            assert a.default == b.default or b.default is ...
+        for p in list(mine)[len(begin) :]:  # ours alone
+            assert p.kind is p.KEYWORD_ONLY and p.default is not p.empty
 
 
 def test_tensors_can_be_loaded_from_bytes(either):
@@ -530,7 +656,7 @@ def test_arrays_of_any_order_are_saved_by_their_elements():
     [
         ([1], ValueError),
         ({"a": 1}, ValueError),
-        ({1: weights(2)}, ValueError),
+        ({1: weights(2)}, TypeError),
         ({"a": np.zeros(2, "c16")}, ours.SafetensorError),
     ],
 )
@@ -661,6 +787,40 @@ def test_damage_names_the_tensor(compressed):
     assert np.array_equal(file.get_tensor("layer.1.weight"), TENSORS["layer.1.weight"])
     with pytest.raises(ours.SafetensorError, match="compressed.safetensors: tensor 'layer.0.weight'"):
         file.get_tensor("layer.0.weight")
+
+
+@pytest.mark.parametrize("backend", ["mmap", "pread"])
+def test_chunks_of_one_size_that_changed_places_name_the_tensor(tmp_path, backend):
+    """Each is what its own checksum says, and the table fits as before."""
+    chunk = 256 << 10
+    data = weights(2 * chunk)  # 8 chunks, which shrink; the table's entries of equal sizes are found below
+    noise = np.random.default_rng(5).standard_normal(chunk // 2).astype("f8") * 1e-3
+    znn.safetensors.numpy.save_file({"t": data, "u": noise}, tmp_path / "c")
+    header, _ = header_of(tmp_path / "c")
+    file = bytearray((tmp_path / "c").read_bytes())
+    begin, end = (8 + struct.unpack("<Q", file[:8])[0] + at for at in header["t"]["data_offsets"])
+    chunks = struct.unpack_from("<Q", file, end - 48)[0]
+    sizes = [struct.unpack_from("<II", file, end - 48 - 8 * (chunks - i)) for i in range(chunks)]
+    places = [begin + 32 + sum(stored for _, stored in sizes[:i]) for i in range(chunks)]
+    a, b = chunks - 3, chunks - 2
+    assert sizes[a][0] == sizes[b][0] and chunks >= 4
+    first, second = (file[places[i] : places[i] + sizes[i][1]] for i in (a, b))
+    file[places[a] : places[b] + sizes[b][1]] = second + first
+    for i, (content, stored) in ((a, sizes[b]), (b, sizes[a])):
+        struct.pack_into("<II", file, end - 48 - 8 * (chunks - i), content, stored)
+    table = bytes(file[end - 48 - 8 * chunks - 8 : end - 8])
+    struct.pack_into("<I", file, end - 8, xxhash.xxh3_64_intdigest(table) & 0xFFFFFFFF)
+    (tmp_path / "c").write_bytes(file)
+
+    opened = ours.safe_open(tmp_path / "c", "np", backend=backend)
+    assert opened.get_tensor("u").tobytes() == noise.tobytes()
+    for read in (lambda: opened.get_tensor("t"), lambda: opened.get_slice("t")[:]):
+        with pytest.raises(ours.SafetensorError, match="'t': .*checksum"):
+            read()
+    with pytest.raises(ours.SafetensorError, match="'t': .*checksum"):
+        ours.decompress_file(tmp_path / "c", tmp_path / "back")
+    with pytest.raises(ours.SafetensorError, match="'t': .*checksum"):
+        ours.load(bytes(file), framework="np")
 
 
 def test_no_damage_to_frames_passes(plain, compressed, tmp_path):

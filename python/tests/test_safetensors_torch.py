@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import inspect
 import pickle
 
 import pytest
@@ -12,6 +13,7 @@ theirs = pytest.importorskip("safetensors.torch")
 import safetensors  # noqa: E402
 
 import znn.safetensors as ours  # noqa: E402
+import znn.safetensors.numpy  # noqa: E402
 import znn.safetensors.torch as ours_torch  # noqa: E402
 
 DTYPES = (
@@ -151,6 +153,61 @@ def test_the_weights_of_a_model_load_into_it(tmp_path):
     ours_torch.save_file(model.state_dict(), tmp_path / "m")
     other.load_state_dict(ours_torch.load_file(tmp_path / "m"))
     assert torch.equal(model.weight, other.weight) and torch.equal(model.bias, other.bias)
+
+
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(50, 60)
+        self.head = torch.nn.Linear(60, 50, bias=False)
+        self.other = torch.nn.Linear(60, 3)
+        self.head.weight = self.embed.weight
+
+
+@pytest.mark.parametrize("saved, loaded", [(ours_torch, ours_torch), (ours_torch, theirs), (theirs, ours_torch)])
+def test_a_model_with_tied_weights_is_saved_and_loaded(tmp_path, saved, loaded):
+    model, other = Tied(), Tied()
+    saved.save_model(model, tmp_path / "m", {"a": "b"})
+    if saved is ours_torch and loaded is theirs:
+        ours.decompress_file(tmp_path / "m", tmp_path / "plain")
+        theirs.save_model(model, tmp_path / "original", {"a": "b"})
+        files = [safetensors.safe_open(tmp_path / name, "pt") for name in ("plain", "original")]
+        assert files[0].metadata() == files[1].metadata() and "head.weight" in files[0].metadata()
+        assert files[0].keys() == files[1].keys()
+        (tmp_path / "plain").rename(tmp_path / "m")
+    assert [list(names) for names in loaded.load_model(other, tmp_path / "m")] == [[], []]
+    assert other.head.weight is other.embed.weight
+    assert all(same(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values()))
+
+
+def test_a_file_that_does_not_fit_a_model_is_an_error_unless_told(tmp_path):
+    ours_torch.save_file({"other.bias": torch.zeros(3), "nope": torch.zeros(4)}, tmp_path / "m")
+    ours.decompress_file(tmp_path / "m", tmp_path / "p")
+    for package, path in ((ours_torch, tmp_path / "m"), (theirs, tmp_path / "p")):
+        with pytest.raises(RuntimeError, match="nope"):
+            package.load_model(Tied(), path)
+        missing, unexpected = package.load_model(Tied(), path, strict=False)
+        assert "other.weight" in missing and list(unexpected) == ["nope"]
+
+
+def test_lazy_conjugates_are_saved_as_what_they_are():
+    data = torch.randn(100, dtype=torch.complex64)
+    assert torch.equal(ours_torch.load(ours_torch.save({"t": data.conj()}))["t"], data.conj().resolve_conj())
+
+
+def test_each_module_takes_its_own_tensors():
+    with pytest.raises(ValueError, match="torch.Tensor"):
+        ours_torch.save({"a": torch.zeros(2).numpy()})
+    with pytest.raises(ValueError, match="numpy.ndarray"):
+        znn.safetensors.numpy.save({"a": torch.zeros(2)})
+
+
+def test_arguments_have_the_names_the_order_and_the_defaults_of_safetensors():
+    for name in ("load", "load_file", "load_model", "save", "save_file", "save_model"):
+        mine, original = (inspect.signature(getattr(m, name)).parameters.values() for m in (ours_torch, theirs))
+        begin = [(p.name, p.kind, p.default) for p in original]
+        assert [(p.name, p.kind, p.default) for p in mine][: len(begin)] == begin, name
+        assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in list(mine)[len(begin) :])
 
 
 # ---- Large tensors, which have pages of their own ----

@@ -1,6 +1,7 @@
 """Compressed models through Transformers' own from_pretrained."""
 
 import json
+import mmap
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BertForSeq
 import znn  # noqa: E402
 import znn.transformers  # noqa: E402
 from hf_models import FIVE, MODELS, assert_same, contents, make  # noqa: E402
-from znn import _models  # noqa: E402
+from znn import _memory, _models  # noqa: E402
 
 needs_five = pytest.mark.skipif(not FIVE, reason="Transformers 4 has no way to do it")
 
@@ -88,6 +89,33 @@ def test_a_dtype_that_only_the_weights_tell_is_found(models, name, tmp_path):
 @pytest.mark.parametrize("name", ["llama in shards", "mixtral", "large"])
 def test_files_that_may_not_be_mapped_are_loaded(models, name):
     assert_same(*load_both(models, name, disable_mmap=True, dtype=torch.float16))
+
+
+@needs_five
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("name", ["llama in shards", "large"])
+def test_files_are_read_through_maps_or_not_to_the_same_end(models, name, mapped, monkeypatch):
+    asked = []
+
+    def choose(fd):
+        asked.append(fd)
+        return mmap.mmap(fd, 0, access=mmap.ACCESS_READ) if mapped else None
+
+    monkeypatch.setattr(_memory, "mapped_if_quicker", choose)
+    assert_same(*load_both(models, name))
+    assert asked
+
+
+def test_a_map_is_the_file_and_small_files_have_none(tmp_path):
+    content = os.urandom(1 << 20) * 20
+    (tmp_path / "large").write_bytes(content)
+    (tmp_path / "small").write_bytes(b"")
+    with open(tmp_path / "large", "rb") as file:
+        memory = _memory.mapped_if_quicker(file.fileno())
+        assert memory is None or memory[:] == content
+        assert not _memory.is_cached(file.fileno(), 0, len(content))  # beyond its end
+    with open(tmp_path / "small", "rb") as file:
+        assert _memory.mapped_if_quicker(file.fileno()) is None
 
 
 @needs_five

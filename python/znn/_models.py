@@ -19,7 +19,7 @@ import re
 import shutil
 from pathlib import Path
 
-from . import _core
+from . import _core, _memory
 from ._temporary import temporary_folder
 from .safetensors import SafetensorError, compress_file, decompress_file
 from .safetensors._errors import naming
@@ -154,10 +154,13 @@ def read_manifest(folder):
     return files
 
 
-def opened(path, threads=1):
-    """The file as the library has it; its tensors are (name, dtype, shape, size, stored offset, stored size, place)."""
+def opened(path, threads=1, *, may_map=False):
+    """The file as the library has it; its tensors are (name, dtype, shape, size, stored offset, stored size, place).
+
+    may_map: it may be read through a map, where that is quicker."""
     with open(path, "rb") as file, naming(path):
-        return _core.Safetensors(file.fileno(), 3, threads, True)
+        memory = _memory.mapped_if_quicker(file.fileno()) if may_map else None
+        return _core.Safetensors(file.fileno() if memory is None else [memory], 3, threads, True)
 
 
 def compressed_tensors(weights):

@@ -897,6 +897,68 @@ static void wrong_fields_are_refused_behind_right_checksums(void **state)
     free(src);
 }
 
+/* Chunks 1 and 2 of a frame of one segment change places, and so do their entries in the table. */
+static void swap_chunks(uint8_t *frame, size_t size, size_t chunks)
+{
+    uint8_t *trailer = frame + size - ZNN_TRAILER_SIZE, *table = trailer - ZNN_TABLE_ENTRY_SIZE * chunks;
+    const size_t one = znn_load32(table + 8 + 4), two = znn_load32(table + 16 + 4);
+    uint8_t *first = frame + ZNN_HEADER_SIZE + znn_load32(table + 4), *copy = malloc(one);
+    assert_int_equal(znn_load32(table + 8), znn_load32(table + 16)); /* of content */
+    memcpy(copy, first, one);
+    memmove(first, first + one, two);
+    memcpy(first + two, copy, one);
+    znn_store32(table + 8 + 4, (uint32_t)two);
+    znn_store32(table + 16 + 4, (uint32_t)one);
+    const uint8_t *end = table - ZNN_END_HEADER_SIZE;
+    znn_store32(trailer + 40, (uint32_t)znn_hash(end, (size_t)(trailer + 40 - end)));
+    free(copy);
+}
+
+/* Each chunk is what its own checksum says; only the frame's tells. */
+static void chunks_that_changed_places_are_noticed_once_all_are_read(void **state)
+{
+    (void)state;
+    const size_t size = 4 * CHUNK_MAX, piece = 100001;
+    uint8_t *dst = malloc(2 * size), *src = make_weights(size, 31);
+    for (int mode = 0; mode < 4; mode++) {
+        znn_options o = options_of(ZNN_BF16, 3, mode & 1 ? 3 : 1);
+        buffer b = compress(src, size, &o), whole = b;
+        swap_chunks(b.bytes, b.size, 4);
+        if (mode & 2) { /* behind a sound frame */
+            whole = (buffer){malloc(2 * b.size), 2 * b.size};
+            memcpy(whole.bytes + b.size, b.bytes, b.size);
+            memcpy(whole.bytes, b.bytes, b.size);
+            swap_chunks(whole.bytes, b.size, 4); /* back */
+        }
+        assert_all_refuse(whole.bytes, whole.size, dst, 2 * size, "swapped chunks, mode", (size_t)mode);
+        znn_reader *r;
+        assert_int_equal(znn_reader_open_fn(&r, read_memory, &whole, whole.size, &o), ZNN_OK);
+        const uint64_t content = znn_reader_size(r);
+        assert_int_equal(znn_reader_read(r, dst, 0, content), ZNN_ERROR_CHECKSUM);
+        assert_int_equal(znn_reader_read(r, dst, 0, content), ZNN_ERROR_CHECKSUM); /* and stays so */
+        znn_reader_free(r);
+        /* In pieces, the last of which is in the middle. */
+        assert_int_equal(znn_reader_open(&r, whole.bytes, whole.size, &o), ZNN_OK);
+        const uint64_t middle = content - size + CHUNK_MAX;
+        for (uint64_t at = 0, n; at < content; at += n) {
+            n = ZNN_MIN(piece, content - at);
+            if (at + n < middle || at > middle + CHUNK_MAX)
+                assert_int_equal(znn_reader_read(r, dst, at, n), ZNN_OK);
+        }
+        assert_int_equal(znn_reader_read(r, dst, middle, CHUNK_MAX), ZNN_ERROR_CHECKSUM);
+        znn_reader_free(r);
+        znn_frame_info info;
+        assert_int_equal(znn_reader_open(&r, whole.bytes, whole.size, &o), ZNN_OK);
+        assert_int_equal(znn_reader_info(r, &info), ZNN_ERROR_CHECKSUM);
+        znn_reader_free(r);
+        if (whole.bytes != b.bytes)
+            free(whole.bytes);
+        free(b.bytes);
+    }
+    free(dst);
+    free(src);
+}
+
 /* The frame with extensions put in. */
 static buffer with_extensions(buffer b, const uint8_t *extensions, size_t size)
 {
@@ -1215,6 +1277,7 @@ int main(void)
         cmocka_unit_test(damage_without_checksums_does_not_crash),
         cmocka_unit_test(bytes_after_a_frame_are_an_error),
         cmocka_unit_test(wrong_fields_are_refused_behind_right_checksums),
+        cmocka_unit_test(chunks_that_changed_places_are_noticed_once_all_are_read),
         cmocka_unit_test(even_extensions_are_skipped_and_odd_ones_refused),
         cmocka_unit_test(the_decoder_says_where_the_damage_is),
         cmocka_unit_test(verification_can_be_turned_off),

@@ -19,6 +19,11 @@ class SafetensorError(ZnnError, _Theirs):  # type: ignore[misc,valid-type]
     error, where that is installed."""
 
 
+class SliceError(SafetensorError, IndexError):
+    """An index that does not fit the tensor: for numpy the safetensors package raises its own error, for torch
+    IndexError; this is both."""
+
+
 @contextlib.contextmanager
 def naming(filename: object) -> Iterator[None]:
     """Errors within are SafetensorErrors that begin with the file's name (None for what has none)."""

@@ -21,7 +21,7 @@ class Numpy:
     def __init__(self, device: Any) -> None:
         import numpy
 
-        if str(device) != "cpu":
+        if device is not None and str(device) != "cpu":
             raise SafetensorError(f"Device {device} is not supported for framework numpy")
         self._numpy = numpy
 
@@ -54,11 +54,9 @@ class Numpy:
         return self._numpy.broadcast_to(self._numpy.empty((), self._dtype(code)), shape)
 
     def part(self, array: Any, index: Any) -> Any:
-        """array[index], in memory of its own order, so that it does not keep more than itself alive."""
-        result = array[index]
-        if isinstance(result, self._numpy.ndarray) and not result.flags.c_contiguous:
-            return self._numpy.ascontiguousarray(result)
-        return result
+        """array[index], an array in memory of its own order, so that it does not keep more than itself alive."""
+        result = self._numpy.asarray(array[index])
+        return result if result.flags.c_contiguous else self._numpy.ascontiguousarray(result)
 
     def finish(self, array: Any) -> Any:
         return array
@@ -83,9 +81,12 @@ class Torch:
         import torch
 
         self._torch = torch
+        is_number = isinstance(device, int) and device >= 0  # of an accelerator, which there may not be
         try:
-            self._device = torch.device(device)
+            self._device = torch.device("cpu" if device is None else device)
         except (RuntimeError, TypeError):
+            if is_number:
+                raise
             raise SafetensorError(f"device {device} is invalid") from None
 
     def _layout(self, code: str, shape: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
@@ -127,9 +128,11 @@ _NAMES: dict[str, type[Numpy] | type[Torch]] = {
 
 
 def framework_named(name: str, device: Any) -> Numpy | Torch:
+    if not isinstance(name, str):
+        raise TypeError(f"framework is a {type(name).__name__}, not a str")
     kind = _NAMES.get(name)
     if kind is None:
-        raise SafetensorError(f"framework {name} is invalid: znn reads into pt and numpy")
+        raise SafetensorError(f"framework {name} is not supported: znn reads into pt and numpy")
     return kind(device)
 
 

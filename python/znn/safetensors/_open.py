@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .._buffers import as_buffer, check
-from ._errors import SafetensorError, naming
+from ._errors import SafetensorError, SliceError, naming
 from ._frameworks import framework_named
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BACKENDS = ("mmap", "pread")
 _LARGE = 1 << 20  # bytes
 # A slice that leaves out columns is made of blocks of rows of so many bytes; where it leaves out more than _GAP in a
-# row, which is larger than a chunk, of each row by itself.
+# row, which is larger than a chunk, of each row by itself. So are rows by a list, with no more than _GAP between them.
 _BLOCK = 8 << 20
 _GAP = 512 << 10
 
@@ -77,6 +77,17 @@ class _Source:
                 _Blocks(self, tensor).fill(result, begin, shape, items)
         return result
 
+    def read_rows(self, tensor: _Tensor, rows: list[int]) -> Any | None:
+        """The rows, ascending, in memory for them and for a block; None if to read all would be less work."""
+        groups = _groups(rows, tensor.size // tensor.shape[0])
+        if sum((last + 1 - first) * (tensor.size // tensor.shape[0]) + _GAP for first, last, _ in groups) > tensor.size:
+            return None
+        with naming(self.filename):
+            self.core.check(tensor.index)  # before memory is taken for what the header claims
+            result, buffer = self.framework.empty(tensor.dtype, (len(rows), *tensor.shape[1:]))
+            _Blocks(self, tensor).fill_rows(result, memoryview(buffer), rows, groups)
+        return result
+
 
 class _Blocks:
     """Takes parts out of a tensor, block by block."""
@@ -115,6 +126,43 @@ class _Blocks:
             some = rows[i : i + count]
             block = self._read((some[-1] + 1 - some[0], *shape[1:]), begin + some[0] * row)
             out[i : i + count] = block[(slice(None, None, step), *items[1:])]
+
+    def fill_rows(self, out: Any, memory: memoryview, rows: list[int], groups: list[tuple[int, int, int]]) -> None:
+        """Let `out`, which lies in `memory`, be rows that _groups() has put together."""
+        row_shape = self._tensor.shape[1:]
+        row, at = math.prod(row_shape) * self._width, 0
+        for first, last, count in groups:
+            if count == last + 1 - first:  # neighbours
+                self._source.core.read_into(self._tensor.index, memory[at * row : (at + count) * row], first * row)
+            else:
+                block = self._read((last + 1 - first, *row_shape), first * row)
+                out[at : at + count] = block[[i - first for i in rows[at : at + count]]]
+            at += count
+
+
+def _groups(rows: list[int], row: int) -> list[tuple[int, int, int]]:
+    """(first, last, number of rows) of runs of rows (ascending, of so many bytes) that are best read in one go."""
+    groups: list[tuple[int, int, int]] = []
+    for i in rows:
+        if groups:
+            first, last, count = groups[-1]
+            is_neighbour = i == last + 1 and count == i - first
+            if is_neighbour or ((i - last - 1) * row <= _GAP and (i + 1 - first) * row <= _BLOCK):
+                groups[-1] = first, i, count + 1
+                continue
+        groups.append((i, i, 1))
+    return groups
+
+
+def _listed_rows(index: Any, count: int) -> list[int] | None:
+    """The rows that an index names one by one, in a list or an array that comes first; None for any other."""
+    item = index[0] if isinstance(index, tuple) and index else index
+    if hasattr(item, "tolist") and getattr(item, "ndim", 0) == 1:
+        item = item.tolist()
+    if not isinstance(item, list) or not all(map(_is_integer, item)):
+        return None
+    rows = [int(i) for i in item]
+    return [i % count for i in rows] if all(-count <= i < count for i in rows) else None
 
 
 def _is_simple(item: object) -> bool:
@@ -187,20 +235,35 @@ class _Slice:
         return self._tensor.dtype
 
     def __getitem__(self, index: Any) -> Any:
-        """The part that the framework's own indexing gives. Integers and slices are decoded as far as they reach: what
-        the first dimensions leave out is not decoded, nor what the others leave out if it is more than a chunk in a
-        row; and no more memory is taken than for the result and some MB."""
-        tensor = self._tensor
-        skipped, shape, rest = 0, tensor.shape, index
-        if tensor.dtype != "F4":  # counted in bytes by torch, in halves of them by the file
-            skipped, shape, rest = _narrow(shape, index)
+        """The part that the framework's own indexing gives, in numpy always an array. Integers, slices and a list of
+        rows are decoded as far as they reach: what the first dimensions leave out is not decoded, nor what the others
+        leave out if it is more than a chunk in a row; and no more memory is taken than for the result and some MB.
+
+        An index that does not fit is an IndexError that is a SafetensorError too."""
+        try:
+            return self._source.framework.finish(self._part(index))
+        except IndexError as error:
+            raise SliceError(str(error)) from None
+
+    def _part(self, index: Any) -> Any:
+        tensor, source = self._tensor, self._source
+        if tensor.dtype == "F4":  # counted in bytes by torch, in halves of them by the file
+            return source.framework.part(source.read(tensor, tensor.shape, 0), index)
+        if not source.is_mapped(tensor) and tensor.size > _GAP:
+            rows = _listed_rows(index, tensor.shape[0])
+            needed = sorted(set(rows)) if rows is not None else []
+            found = source.read_rows(tensor, needed) if rows is not None else None
+            if rows is not None and found is not None:
+                place = {row: i for i, row in enumerate(needed)}
+                places = [place[row] for row in rows]
+                return source.framework.part(found, (places, *index[1:]) if isinstance(index, tuple) else places)
+        skipped, shape, rest = _narrow(tensor.shape, index)
         elements = math.prod(tensor.shape)
         begin = skipped * (tensor.size // elements) if elements else 0
-        source = self._source
         is_large = elements and math.prod(shape) * (tensor.size // elements) > _BLOCK
         if is_large and not source.is_mapped(tensor) and _leaves_out(shape, rest):
-            return source.framework.finish(source.read_blocks(tensor, shape, begin, rest))
-        return source.framework.finish(source.framework.part(source.read(tensor, shape, begin), rest))
+            return source.read_blocks(tensor, shape, begin, rest)
+        return source.framework.part(source.read(tensor, shape, begin), rest)
 
 
 class safe_open:
@@ -229,7 +292,7 @@ class safe_open:
         if backend not in _BACKENDS:
             raise SafetensorError(f'backend "{backend}" is invalid (expected one of: "mmap", "pread")')
         tensors_of = framework_named(framework, device)
-        with open(filename, "rb") as file, naming(filename):
+        with open(os.fspath(filename), "rb") as file, naming(filename):
             size = os.fstat(file.fileno()).st_size
             memory = None
             if backend == "mmap" and size:
@@ -245,6 +308,8 @@ class safe_open:
         return self._file
 
     def _tensor(self, name: str) -> _Tensor:
+        if not isinstance(name, str):
+            raise TypeError(f"name is a {type(name).__name__}, not a str")
         tensor = self._open_file().tensors.get(name)
         if tensor is None:
             raise SafetensorError(f"File does not contain tensor {name}")

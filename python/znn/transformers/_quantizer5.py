@@ -17,7 +17,7 @@ import torch
 from transformers.core_model_loading import ConversionOps, SkipParameters, WeightConverter, WeightRenaming
 from transformers.quantizers.base import HfQuantizer
 
-from .. import _models
+from .. import _memory, _models
 from ..safetensors._errors import naming
 from ._tensors import read, restore
 
@@ -82,7 +82,7 @@ class _Checkpoint:
         return None if parameter is None else parameter.dtype
 
     def open(self, path):
-        weights = _models.opened(path, self.cores // self.workers)
+        weights = _models.opened(path, self.cores // self.workers, may_map=True)
         for name, (index, entry) in _models.compressed_tensors(weights).items():
             self.entries[name] = entry
             self.places[name] = path, weights, index
@@ -128,8 +128,11 @@ class _Checkpoint:
         def advise():
             for path in paths:
                 with open(path, "rb") as file:
-                    for begin in range(0, os.fstat(file.fileno()).st_size, _STEP):
-                        os.posix_fadvise(file.fileno(), begin, _STEP, os.POSIX_FADV_WILLNEED)
+                    size = os.fstat(file.fileno()).st_size
+                    for begin in range(0, size, _STEP):
+                        # To be told to read what it has takes the system a while, too.
+                        if not _memory.is_cached(file.fileno(), begin, min(begin + _STEP, size) - 1):
+                            os.posix_fadvise(file.fileno(), begin, _STEP, os.POSIX_FADV_WILLNEED)
 
         threading.Thread(target=advise, name="znn-read", daemon=True).start()
 
@@ -142,8 +145,8 @@ class _Checkpoint:
 
 
 class _Job:
-    """One stored tensor. stored: a future of it, or a function that reads it. place: where its file has it, to be read
-    from there: a map of the file would have to be unmapped, which takes a fifth of the time that decoding does."""
+    """One stored tensor. stored: a future of it, or a function that reads it. place: where its file has it, to be
+    decoded from there, straight into the memory that it shall have."""
 
     def __init__(self, stored, name, entry, dtype, place):
         self.stored, self.name, self.entry, self.dtype, self.place = stored, name, entry, dtype, place
