@@ -88,7 +88,8 @@ def _lay_out(tensors: dict[str, Any], metadata: dict[str, str] | None, framework
     tensors = (_check_torch if is_torch else _check_numpy)(tensors)
     header: dict[str, Any] = {}
     if metadata is not None:
-        if not isinstance(metadata, dict) or not all(isinstance(text, str) for item in metadata.items() for text in item):
+        is_dict = isinstance(metadata, dict)
+        if not is_dict or not all(isinstance(text, str) for item in metadata.items() for text in item):
             raise TypeError("metadata is a dict of str to str")
         header["__metadata__"] = dict(metadata)
     codes: dict[str, str] = {}

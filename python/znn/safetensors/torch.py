@@ -105,5 +105,6 @@ def load_model(
     missing = [name for name in missing if duplicates.get(name) not in tensors]
     unexpected = [name for name in unexpected if name not in duplicates]
     if strict and (missing or unexpected):
-        raise RuntimeError(f"{filename} does not fit {type(model).__name__}: missing {missing}, unexpected {unexpected}")
+        what = f"missing {missing}, unexpected {unexpected}"
+        raise RuntimeError(f"{filename} does not fit {type(model).__name__}: {what}")
     return missing, unexpected
