@@ -1,4 +1,4 @@
-#include "entropy/narrow.h"
+#include "entropy/narrow_rows.h"
 
 bool znn_narrow_decoder_begin(znn_narrow_decoder *d, const znn_narrow_table *table, unsigned lanes, const uint8_t *src,
                               size_t size, const uint8_t *escaped)
@@ -40,56 +40,24 @@ size_t znn_narrow_decoder_ready(znn_narrow_decoder *d)
     return !d->failed;
 }
 
-/* The escapes of a row of codes: few, so that looking for them once a row is cheaper than asking after every symbol. */
-static const uint8_t *put_escapes(uint8_t *codes, size_t count, const uint8_t *escaped)
-{
-    for (size_t i = 0; i < count; i += 8) {
-        const uint64_t found = znn_load64(codes + i) & UINT64_C(0x8080808080808080);
-        for (uint64_t left = found; left; left &= left - 1)
-            codes[i + (size_t)__builtin_ctzll(left) / 8] = *escaped++;
-    }
-    return escaped;
-}
-
 void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 {
-    struct {
-        uint32_t freq;
-        uint8_t offset, code;
-    } slots[256];
-    const znn_narrow_table *t = d->table;
-    for (unsigned i = 0; i < 256; i++) {
-        slots[i].code = t->code_of_slot[i];
-        slots[i].offset = t->offset_of_slot[i];
-        slots[i].freq = t->freq[slots[i].code % ZNN_NARROW_INDICES];
-    }
     const unsigned lanes = d->lanes;
-    uint32_t x[ZNN_NARROW_LANES_MAX];
-    for (unsigned l = 0; l < lanes; l++)
-        x[l] = d->low[l] | (uint32_t)d->high[l] << 8;
-    const uint8_t *escaped = d->escaped;
+    uint16_t value[ZNN_NARROW_INDICES];
+    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++)
+        value[i] = (uint16_t)(i << 8);
+    znn_narrow_rows r;
+    znn_narrow_rows_begin(&r, d, value);
     for (size_t sure; rows && (sure = znn_narrow_decoder_ready(d)) > 0;) {
         sure = ZNN_MIN(sure, rows);
         rows -= sure;
-        const uint8_t *next = d->next;
         for (; sure; sure--, out += lanes) {
-            for (unsigned l = 0; l < lanes; l += 8)
-#pragma GCC unroll 8
-                for (unsigned k = l; k < l + 8; k++) {
-                    const unsigned slot = x[k] & 255;
-                    const uint32_t y = slots[slot].freq * (x[k] >> 8) + slots[slot].offset;
-                    x[k] = znn_narrow_refilled(y, &next);
-                    out[k] = slots[slot].code;
-                }
-            escaped = put_escapes(out, lanes, escaped);
+            znn_narrow_rows_next(&r, d, lanes, value);
+            for (unsigned l = 0; l < lanes; l++)
+                out[l] = (uint8_t)(r.values[l] >> 8);
         }
-        d->next = next;
     }
-    d->escaped = escaped;
-    for (unsigned l = 0; l < lanes; l++) {
-        d->low[l] = (uint8_t)x[l];
-        d->high[l] = (uint8_t)(x[l] >> 8);
-    }
+    znn_narrow_rows_end(&r, d);
     if (rows)
         memset(out, 0, rows * lanes);
 }

@@ -86,23 +86,6 @@ bool znn_narrow_decoder_begin(znn_narrow_decoder *d, const znn_narrow_table *tab
  * the stream has failed. Moves to a padded copy of the stream's tail when needed. */
 size_t znn_narrow_decoder_ready(znn_narrow_decoder *d);
 
-/* A state after its symbol, with the next byte if it needs one. Never by a branch, which would be missed often: compilers are kept from making one. */
-static inline uint32_t znn_narrow_refilled(uint32_t x, const uint8_t **next)
-{
-    uint32_t filled = x << 8 | **next;
-#if ZNN_X86
-    __asm__("cmp $256, %[x]\n\tcmovb %[filled], %[x]\n\tadc $0, %[next]"
-            : [x] "+r"(x), [next] "+r"(*next)
-            : [filled] "r"(filled)
-            : "cc");
-    return x;
-#else
-    __asm__("" : "+r"(filled));
-    *next += x < 256;
-    return x < 256 ? filled : x;
-#endif
-}
-
 /* Decode rows * lanes indices to out. Sets d->failed on a short stream. */
 void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows);
 /* Those of another processor's family are never chosen, and are not there. */

@@ -1,0 +1,82 @@
+/*
+ * Elements as words: their upper 16 bits, which hold sign, symbol and the rest of the top.
+ * Passes over arrays of them, so plain that a compiler makes what vectors it has of them.
+ */
+#ifndef ZNN_WORDS_H
+#define ZNN_WORDS_H
+
+#include "base/words8.h"
+#include "chunk/elements.h"
+
+#define ZNN_WORDS 256 /* at a time */
+#define ZNN_WORDS_INLINE static inline __attribute__((always_inline))
+
+/* True if a word holds them, with two more bits below the symbol. */
+static inline bool znn_words_fit(const znn_fields *f)
+{
+    return f->symbol_bits + f->top_bits <= 16 && f->symbol_bits <= 13;
+}
+
+/* A symbol where it stands in a word. */
+static inline uint16_t znn_word_of(const znn_fields *f, unsigned symbol)
+{
+    return (uint16_t)((symbol & ((1u << f->symbol_bits) - 1)) << (15 - f->symbol_bits));
+}
+
+/* 8 packed tops, a byte each: halves come apart three times. */
+ZNN_WORDS_INLINE uint64_t znn_tops_apart(uint64_t tops, unsigned bits)
+{
+    const uint64_t fours = (UINT64_C(1) << 4 * bits) - 1, twos = ((UINT64_C(1) << 2 * bits) - 1) * 0x100000001,
+                   ones = ((UINT64_C(1) << bits) - 1) * 0x1000100010001;
+    tops = (tops & fours) | tops >> 4 * bits << 32;
+    tops = (tops & twos) | (tops & twos << 2 * bits) << (16 - 2 * bits);
+    return (tops & ones) | (tops & ones << bits) << (8 - bits);
+}
+
+/* Put ZNN_WORDS elements together from words that hold symbols, and planes. */
+ZNN_WORDS_INLINE void znn_words_join(const znn_fields *f, const uint16_t *symbols, uint8_t *dst,
+                                     const uint8_t *const planes[ZNN_PLANES_MAX], const unsigned size,
+                                     const unsigned bytes)
+{
+    const unsigned bits = f->top_bits, drop = f->drop;
+    const uint16_t sign = (uint16_t)(1u << (bits - 1)), mantissa = (uint16_t)(sign - 1);
+    const unsigned sign_shift = 16 - bits, mantissa_shift = sign_shift - f->symbol_bits;
+    const uint8_t *top = planes[ZNN_TOP_PLANE];
+    uint8_t tops[ZNN_WORDS];
+    for (unsigned i = 0; i < ZNN_WORDS; i += 8, top += bits)
+        znn_store64(tops + i, znn_tops_apart(znn_load64(top), bits));
+    uint16_t words[ZNN_WORDS];
+    uint8_t lanes[ZNN_WORDS * 8]; /* elements, in lane order */
+    for (unsigned i = 0; i < ZNN_WORDS; i += 8) {
+        const znn_words8 t = znn_words8_of(tops + i);
+        znn_words8 word = znn_words8_load(symbols + i) | (t & mantissa) << mantissa_shift | (t & sign) << sign_shift;
+        if (size == 2 && bytes)
+            word |= znn_words8_of(planes[0] + i) << drop;
+        if (size == 2 && ZNN_BIG_ENDIAN)
+            word = word << 8 | word >> 8;
+        if (size == 1)
+            znn_words8_low(lanes + i, word >> 8);
+        else
+            znn_words8_store(words + i, word);
+    }
+    for (unsigned i = 0; i < ZNN_WORDS; i++) {
+        if (size == 4) {
+            uint32_t v = (uint32_t)words[i] << 16;
+            for (unsigned p = 0; p < bytes; p++)
+                v |= (uint32_t)planes[p][i] << (drop + 8 * p);
+            znn_store32(lanes + 4 * i, v);
+        }
+        if (size == 8) {
+            uint64_t v = (uint64_t)words[i] << 48;
+            for (unsigned p = 0; p < bytes; p++)
+                v |= (uint64_t)planes[p][i] << (drop + 8 * p);
+            znn_store64(lanes + 8 * i, v);
+        }
+    }
+    const uint8_t *const from = size == 2 ? (const uint8_t *)words : lanes;
+    for (unsigned i = 0; i < ZNN_WORDS / 16; i++)
+        for (unsigned q = 0; q < size; q++)
+            memcpy(dst + (i / 4 * ZNN_GROUP + znn_element_of(size, i % 4, 16 / size * q)) * size, from + 16 * (i * size + q), 16);
+}
+
+#endif
