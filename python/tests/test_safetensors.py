@@ -475,6 +475,7 @@ def test_rows_by_a_list_are_the_frameworks_own(tmp_path, monkeypatch, framework,
         torch = pytest.importorskip("torch")
     monkeypatch.setattr(ours._open, "_BLOCK", block)
     monkeypatch.setattr(ours._open, "_GAP", gap)
+    monkeypatch.setattr(ours._open, "_READ", gap)
     data = {"1": weights(1000), "2": weights(400, 30), "3": weights(70, 20, 30)}
     znn.safetensors.numpy.save_file(data, tmp_path / "t")
     file, random = ours.safe_open(tmp_path / "t", framework), Random(gap)

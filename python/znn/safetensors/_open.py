@@ -23,6 +23,7 @@ _LARGE = 1 << 20  # bytes
 # row, which is larger than a chunk, of each row by itself. So are rows by a list, with no more than _GAP between them.
 _BLOCK = 8 << 20
 _GAP = 512 << 10
+_READ = 4 << 20  # bytes of a whole tensor that are read in the time that a read of rows takes by itself
 
 
 class _Tensor:
@@ -80,7 +81,7 @@ class _Source:
     def read_rows(self, tensor: _Tensor, rows: list[int]) -> Any | None:
         """The rows, ascending, in memory for them and for a block; None if to read all would be less work."""
         groups = _groups(rows, tensor.size // tensor.shape[0])
-        if sum((last + 1 - first) * (tensor.size // tensor.shape[0]) + _GAP for first, last, _ in groups) > tensor.size:
+        if sum((last + 1 - first) * (tensor.size // tensor.shape[0]) + _READ for first, last, _ in groups) > tensor.size:
             return None
         with naming(self.filename):
             self.core.check(tensor.index)  # before memory is taken for what the header claims
