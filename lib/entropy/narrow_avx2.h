@@ -167,7 +167,8 @@ static inline znn_narrow_shape znn_narrow_vectors_load(znn_narrow_vectors *r, co
     } else if ((t->spread ? even : t->most <= 127) && znn_narrow_blocks_load(r, n)) {
         r->shape = (znn_narrow_shape){ZNN_BY_BLOCK, even ? ZNN_NEARLY_EVEN : ZNN_FROM_START, t->spread, false};
     } else {
-        r->shape = (znn_narrow_shape){.codes = ZNN_BY_QUAD, .spread = t->spread, .large = !even && (t->spread || t->most > 127)};
+        r->shape = (znn_narrow_shape){.codes = ZNN_BY_QUAD, .spread = t->spread};
+        r->shape.large = !even && (t->spread || t->most > 127);
         r->shape.offsets = even ? ZNN_NEARLY_EVEN : t->spread ? ZNN_OF_SLOT : ZNN_FROM_START;
         znn_narrow_quads_load(r);
     }
@@ -225,7 +226,8 @@ ZNN_INLINE __m256i znn_narrow_uneven(const znn_narrow_vectors *t, __m256i slot)
 ZNN_INLINE void znn_narrow_advance(const znn_narrow_vectors *t, const znn_narrow_shape shape, znn_codes codes,
                                    uint8_t *low, uint8_t *high_)
 {
-    const __m256i zero = _mm256_setzero_si256(), one = _mm256_set1_epi8(1), slot = znn_load(low), high = znn_load(high_);
+    const __m256i zero = _mm256_setzero_si256(), one = _mm256_set1_epi8(1);
+    const __m256i slot = znn_load(low), high = znn_load(high_);
     const __m256i freq = znn_narrow_look_up(&t->freq, shape, codes);
     /* In 16 bits: of each 16 lanes the first 8, and the others. */
     __m256i x[2];
