@@ -84,9 +84,12 @@ def decompress_file(
 
 def _check_room(core: _core.Safetensors, destination: str | os.PathLike[str]) -> None:
     """A small file may hold terabytes: those that the disk does not are not begun."""
-    size = sum(tensor[3] for tensor in core.tensors())
+    tensors = core.tensors()
+    size = sum(tensor[3] for tensor in tensors)
     free = shutil.disk_usage(os.path.dirname(os.fspath(destination)) or ".").free
     if size > free:
+        for index in range(len(tensors)):
+            core.check(index)  # if the frames do not hold what the header claims, the file is damaged
         reason = f"its content is {size} bytes, more than the {free} that are free there"
         raise OSError(errno.ENOSPC, reason, os.fspath(destination))
 
