@@ -679,26 +679,20 @@ static void move_on(const znn_fields *f, const uint8_t *planes[ZNN_PLANES_MAX], 
             planes[p] += groups * znn_plane_group_size(f, p);
 }
 
-/* The bits that a narrow coder's last states hold; false if they are no encoder's first ones. */
+/* The bits that a narrow coder's last states hold; false if they are no encoder's first ones. Eight lanes' bits are 15
+ * bytes; 16 are written. */
 static bool narrow_held(const znn_narrow_decoder *d, uint8_t bits[STATE_BITS * ZNN_NARROW_LANES_MAX / 8 + 4])
 {
-    uint8_t *at = bits;
-    uint64_t word = 0;
-    unsigned filled = 0;
-    uint8_t all = 0xff; /* states are 0x8000 or more */
-    for (unsigned l = 0; l < d->lanes; l++) {
-        all &= d->high[l];
-        word |= (uint64_t)((d->low[l] | (uint32_t)d->high[l] << 8) & 0x7fff) << filled;
-        filled += STATE_BITS;
-        if (filled >= 32) {
-            znn_store32(at, (uint32_t)word);
-            at += 4;
-            word >>= 32;
-            filled -= 32;
-        }
+    uint64_t all = UINT64_C(0x8080808080808080); /* states are 0x8000 or more */
+    for (unsigned l = 0; l < d->lanes; l += 8) {
+        uint64_t words[2] = {0, 0}, high = znn_load64(d->high + l), low = znn_load64(d->low + l);
+        all &= high;
+        for (unsigned i = 0; i < 8; i++)
+            words[i / 4] |= ((low >> 8 * i & 0xff) | (high >> 8 * i & 0x7f) << 8) << STATE_BITS * (i % 4);
+        znn_store64(bits + STATE_BITS * l / 8, words[0] | words[1] << 60);
+        znn_store64(bits + STATE_BITS * l / 8 + 8, words[1] >> 4);
     }
-    znn_store32(at, (uint32_t)word); /* lanes are a multiple of 64: nothing is left */
-    return all >= 0x80;
+    return all == UINT64_C(0x8080808080808080);
 }
 
 /* The plane's end: `stored` bytes at src, then `held` of the `size` bytes that last
