@@ -2,8 +2,8 @@
  * fused.h without vectors: a symbol's bits are looked up by its slot, so no codes are written and
  * read again but to find the escapes, once a row.
  *
- * Safety: znn_narrow_decoder_ready promises what a row reads of the stream, escapes there are as many as
- * symbols, and tables have an entry for every byte.
+ * Safety: znn_narrow_decoder_ready promises what a row reads of the stream, bytes in the place of escapes there are
+ * as many as symbols, of which the low bits count, and tables by slot have an entry for every byte.
  */
 #include "chunk/fused.h"
 

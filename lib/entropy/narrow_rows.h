@@ -102,7 +102,8 @@ ZNN_ROW_INLINE void znn_narrow_rows_next(znn_narrow_rows *r, znn_narrow_decoder 
         for (unsigned i = 0; i < 64; i += 8)
             left |= znn_row_bits(r->flags + l + i, 1) << i;
         for (; left; left &= left - 1)
-            r->values[l + (size_t)__builtin_ctzll(left)] = value[*escaped++];
+            /* Beyond the list, which is seen too late for this, lies any byte. */
+            r->values[l + (size_t)__builtin_ctzll(left)] = value[*escaped++ % ZNN_NARROW_INDICES];
     }
     d->escaped = escaped;
 }
