@@ -11,6 +11,8 @@
 
 #include <znn.h>
 
+#include "base/cpu.h"
+
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
@@ -46,6 +48,16 @@ static inline uint32_t fuzz_random(uint64_t *state)
 {
     *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (uint32_t)(*state >> 33);
+}
+
+/* Go on with one of the instruction sets here, unless ZNN_ISA says with which. */
+static inline void fuzz_use_isa(uint64_t choice)
+{
+    if (getenv("ZNN_ISA"))
+        return;
+    for (unsigned i = 0; i < 4; i++)
+        if (znn_cpu_isa_use((znn_isa_level)((choice + i) % 4)))
+            return;
 }
 
 /* At least one byte of memory, so that a sanitizer sees what is used beyond `size`. */

@@ -1,4 +1,4 @@
-/* Any bytes, decompressed in one go, through a stream, and by ranges: the three agree. */
+/* Any bytes, decompressed in one go, through a stream, and by ranges, with any instruction sets: the three agree. */
 #include "memory.h"
 
 #define FRAME_CHOICES 4
@@ -97,9 +97,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         goto end;
     size_t room = sized == ZNN_OK ? (size_t)claimed : 1 << 16;
     uint8_t *whole = fuzz_alloc(room), *streamed = fuzz_alloc(room), *ranged = fuzz_alloc(room);
+    fuzz_use_isa(seed);
     bool ok = znn_decompress(whole, room, &whole_size, copy, frame.size, &options) == ZNN_OK;
     if (ok)
         CHECK(sized == ZNN_OK && whole_size == claimed);
+    fuzz_use_isa(seed >> 2);
     size_t streamed_size;
     bool stream_ok = by_stream(streamed, room, &streamed_size, frame, &options, seed);
     CHECK(stream_ok == ok);
@@ -107,6 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(streamed_size == room && memcmp(streamed, whole, room) == 0);
     if (sized == ZNN_OK) {
         /* It need not see what is wrong with the whole. */
+        fuzz_use_isa(seed >> 4);
         bool ranges_ok = by_ranges(ranged, room, frame, choice & 1, &options, seed);
         CHECK(ranges_ok || !ok);
         if (ok)

@@ -1,4 +1,4 @@
-/* What is compressed comes back, with any options, by every way in and out. */
+/* What is compressed comes back, with any options and instruction sets, by every way in and out. */
 #include "memory.h"
 
 /* The input itself, or for several chunks the input again and again, with noise in its lower bytes. */
@@ -82,18 +82,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     size_t bound = (size_t)znn_compress_bound(content_size);
     uint8_t *frame = fuzz_alloc(bound);
+    fuzz_use_isa(seed);
     uint64_t frame_size;
     CHECK(znn_compress(frame, bound, &frame_size, content, content_size, &options) == ZNN_OK);
+    fuzz_use_isa(seed >> 2);
     check_decoding(frame, frame_size, content, content_size, &options, seed);
 
     /* A flush ends a chunk. */
     size_t room = bound + 4096 + (flush ? content_size + 4096 : 0);
     uint8_t *streamed = fuzz_alloc(room);
+    fuzz_use_isa(seed >> 4);
     options.content_size = know_size ? content_size : ZNN_SIZE_UNKNOWN;
     size_t streamed_size = encode_in_parts(streamed, room, content, content_size, &options, seed, flush);
     if (know_size && !flush)
         CHECK(streamed_size == frame_size && memcmp(streamed, frame, frame_size) == 0);
-    else
+    fuzz_use_isa(seed >> 6);
+    if (!know_size || flush)
         check_decoding(streamed, streamed_size, content, content_size, &options, seed);
     free(streamed);
     free(frame);

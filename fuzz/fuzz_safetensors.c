@@ -150,6 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     fuzz_input in = {data, size};
     unsigned choice = fuzz_byte(&in);
+    fuzz_use_isa(choice >> 4);
     if (choice % 4 == 0) {
         uint8_t *exact = fuzz_alloc(in.size);
         if (in.size)

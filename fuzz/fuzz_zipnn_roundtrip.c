@@ -36,12 +36,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         options.base_size = back_options.base_size = n;
     }
     uint64_t bound = znn_zipnn_bound(n, &options), packed_size, back_size, claimed;
+    fuzz_use_isa(state);
     if (bound) {
         uint8_t *packed = fuzz_alloc((size_t)bound), *back = fuzz_alloc(n);
         znn_status status = znn_zipnn_compress(packed, bound, &packed_size, content, n, &options);
         CHECK(status != ZNN_ERROR_DST_TOO_SMALL && status != ZNN_ERROR_MEMORY);
         if (status == ZNN_OK) {
             CHECK(znn_zipnn_content_size(packed, packed_size, &claimed) == ZNN_OK && claimed == n);
+            fuzz_use_isa(state >> 2);
             CHECK(znn_zipnn_decompress(back, n, &back_size, packed, packed_size, &back_options) == ZNN_OK);
             CHECK(back_size == n && memcmp(back, content, n) == 0);
         }
