@@ -77,6 +77,7 @@ void znn_fields_join(const znn_fields *f, const znn_join_tables *tables, uint8_t
 void znn_fields_patch(const znn_fields *f, uint8_t *dst, size_t index, unsigned symbol);
 
 /* True if the vector paths know the layout: see layouts.h. */
+bool znn_fields_known_scalar(const znn_fields *f);
 bool znn_fields_known_neon(const znn_fields *f);
 bool znn_fields_known_avx2(const znn_fields *f);
 bool znn_fields_known_avx512(const znn_fields *f);
@@ -84,6 +85,8 @@ bool znn_fields_known_avx512(const znn_fields *f);
 /* znn_fields_join for symbols given as indices, 64 bytes of them readable
  * beyond the end; of planes, a vector may be read past the last group. What stands there has no effect: an element
  * takes the bits of its own place alone, others are shifted out or masked (tests/unit/test_unset.c). */
+void znn_fields_join_scalar(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices,
+                            const znn_symbols *symbols, const uint8_t *const planes[ZNN_PLANES_MAX]);
 void znn_fields_join_neon(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices,
                           const znn_symbols *symbols, const uint8_t *const planes[ZNN_PLANES_MAX]);
 void znn_fields_join_avx2(const znn_fields *f, uint8_t *dst, size_t groups, const uint8_t *indices,
@@ -110,6 +113,8 @@ typedef struct {
 } znn_split_codes;
 
 /* znn_fields_split with symbols made codes; moves on out and escaped. */
+void znn_fields_split_scalar(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,
+                             uint8_t *const planes[ZNN_PLANES_MAX]);
 void znn_fields_split_neon(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,
                            uint8_t *const planes[ZNN_PLANES_MAX]);
 void znn_fields_split_avx2(const znn_fields *f, const uint8_t *src, size_t groups, znn_split_codes *codes,

@@ -32,7 +32,7 @@ ZNN_ROW_INLINE size_t run(znn_fused *fused, const size_t rows, const unsigned si
         if (sure == 0 && (sure = znn_narrow_decoder_ready(d)) == 0)
             break;
         znn_narrow_rows_next(&r, d, LANES, value);
-        znn_words_join(f, r.values, dst, fused->planes, size, bytes);
+        znn_words_join(f, r.values, dst, LANES / ZNN_GROUP, fused->planes, size, bytes);
         for (unsigned p = 0; p < bytes; p++)
             fused->planes[p] += LANES;
         fused->planes[ZNN_TOP_PLANE] += LANES / 8 * f->top_bits;
@@ -57,7 +57,7 @@ size_t znn_fused_decode_scalar(znn_fused *fused, size_t groups)
 #define RUN(size, bytes)                                                                                               \
     if (f->element_size == size && f->byte_planes == bytes)                                                            \
         return run(fused, rows, size, bytes);
-    if (znn_words_fit(f)) {
+    if (znn_words_known(f)) {
         ZNN_CUTS(RUN)
     }
 #undef RUN

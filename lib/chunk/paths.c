@@ -5,6 +5,9 @@ static const znn_paths scalar = {
     .narrow_encode = znn_narrow_encode_scalar,
     .narrow_decode = znn_narrow_decode_scalar,
     .escapes_read = znn_narrow_escapes_read_scalar,
+    .knows = znn_fields_known_scalar,
+    .split = znn_fields_split_scalar,
+    .join = znn_fields_join_scalar,
     .fused = znn_fused_decode_scalar,
 };
 

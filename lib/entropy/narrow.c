@@ -65,34 +65,56 @@ void znn_narrow_decode_scalar(znn_narrow_decoder *d, uint8_t *out, size_t rows)
 size_t znn_narrow_encode_scalar(const znn_narrow_table *t, unsigned lanes, const uint8_t *codes, size_t rows,
                                 const uint16_t *initial, uint8_t *dst_end)
 {
-    /* x / freq as a product: 2^24 / freq rounded up is exact for x of 16 bits. */
-    struct {
-        uint32_t reciprocal, limit; /* limit: a state of this or more gives a byte away first */
-        uint16_t freq, start;
-    } by_index[ZNN_NARROW_INDICES];
-    for (unsigned i = 0; i < ZNN_NARROW_INDICES; i++) {
-        const uint32_t f = ZNN_MAX(t->freq[i], 1);
-        by_index[i].reciprocal = ((1u << 24) + f - 1) / f;
-        by_index[i].limit = f << 8;
-        by_index[i].freq = (uint16_t)f;
-        by_index[i].start = t->start[i];
+    znn_row_pairs by_code;
+    for (unsigned i = 0; i < 256; i++) {
+        const unsigned s = i % ZNN_NARROW_INDICES, f = ZNN_MAX(t->freq[s], 1);
+        /* 65536 / f rounded down: the product is the quotient or one less */
+        znn_row_pairs_set(&by_code, i, ZNN_MIN(65536 / f, 65535), f | (unsigned)t->start[s] << 8);
     }
+    _Alignas(64) uint16_t x[ZNN_NARROW_LANES_MAX], reciprocals[ZNN_NARROW_LANES_MAX], steps[ZNN_NARROW_LANES_MAX],
+        quotients[ZNN_NARROW_LANES_MAX];
+    uint8_t flags[ZNN_NARROW_LANES_MAX], lows[ZNN_NARROW_LANES_MAX], list[ZNN_NARROW_LANES_MAX], nths[ZNN_NARROW_LANES_MAX];
+    znn_row_pairs slot_of;
+    for (unsigned i = 0; i < 256; i++)
+        znn_row_pairs_set(&slot_of, i, t->slot_of[i], 0);
+    memcpy(x, initial, lanes * sizeof *x);
     uint8_t *p = dst_end;
-    uint32_t x[ZNN_NARROW_LANES_MAX];
-    for (unsigned l = 0; l < lanes; l++)
-        x[l] = initial[l];
-    for (size_t row = rows; row-- > 0;) {
-        const uint8_t *s = codes + row * lanes;
-        for (unsigned l = lanes; l-- > 0;) {
-            const unsigned i = s[l] % ZNN_NARROW_INDICES;
-            uint32_t y = x[l];
-            const uint32_t leaves = y >= by_index[i].limit;
-            p[-1] = (uint8_t)y;
-            p -= leaves;
-            y >>= leaves << 3;
-            const uint32_t q = (uint32_t)((uint64_t)y * by_index[i].reciprocal >> 24);
-            x[l] = q << 8 | t->slot_of[by_index[i].start + y - q * by_index[i].freq];
+    for (const uint8_t *s = codes + rows * lanes; s != codes;) {
+        s -= lanes;
+        znn_row_pairs_look_up(&by_code, s, lanes, reciprocals, steps);
+        for (size_t l = 0; l < lanes; l += 8) {
+            const znn_words8 all = znn_words8_load(x + l), freq = znn_words8_load(steps + l) & 255;
+            const znn_words8 leaves = (znn_words8)(all >> 8 >= freq); /* a byte */
+            znn_words8_low(lows + l, all & 255);
+            znn_words8_low(flags + l, leaves & 1);
+            znn_words8_store(x + l, all ^ ((all ^ all >> 8) & leaves));
         }
+        for (size_t l = 0; l < lanes; l++)
+            quotients[l] = (uint16_t)((uint32_t)x[l] * reciprocals[l] >> 16);
+        for (size_t l = 0; l < lanes; l += 8) {
+            const znn_words8 step = znn_words8_load(steps + l), freq = step & 255, q = znn_words8_load(quotients + l);
+            const znn_words8 rest = znn_words8_load(x + l) - q * freq, more = (znn_words8)(rest >= freq);
+            const znn_words8 nth = (step >> 8) + rest - (freq & more);
+            znn_words8_store(x + l, ((q - more) << 8) + (t->spread ? nth - nth : nth));
+            znn_words8_low(nths + l, nth);
+        }
+        if (t->spread)
+#pragma GCC unroll 2
+            for (size_t l = 0; l < lanes; l += 4) {
+                const uint8_t *const nth = nths + l;
+                uint64_t four, slots, none;
+                znn_row_pairs_get(&slot_of, nth[ZNN_ROW_LANE(0)], nth[ZNN_ROW_LANE(1)], nth[ZNN_ROW_LANE(2)],
+                                  nth[ZNN_ROW_LANE(3)], &slots, &none);
+                memcpy(&four, x + l, 8);
+                four |= slots;
+                memcpy(x + l, &four, 8);
+            }
+        const unsigned n = znn_row_list(list, flags, lanes);
+        const uint8_t *const leaving = list + ZNN_NARROW_LANES_MAX - n;
+        p -= n;
+#pragma GCC unroll 4
+        for (size_t i = 0; i < n; i++)
+            p[i] = lows[leaving[i]];
     }
     p -= lanes;
     for (unsigned l = 0; l < lanes; l++)
