@@ -17,7 +17,7 @@ ZNN_WORDS_INLINE void join(const znn_fields *f, uint8_t *dst, size_t groups, con
         part = ZNN_MIN(groups, ZNN_WORDS / ZNN_GROUP);
         const size_t count = part * ZNN_GROUP;
         for (size_t i = 0; i < count; i++)
-            words[i] = by_index[indices[i]];
+            words[i] = by_index[indices[i] % ZNN_NARROW_INDICES];
         znn_words_join(f, words, dst, (unsigned)part, planes, size, bytes);
         indices += count;
         dst += count * size;
