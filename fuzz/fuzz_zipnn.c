@@ -1,10 +1,6 @@
 /* ZipNN files, in memory and through a function, and huff0 blocks. */
-#include <stdlib.h>
-#include <string.h>
+#include "fuzz.h"
 
-#include "znn.h"
-
-#include "base/cpu.h"
 #include "zipnn/huff0.h"
 
 #define CONTENT_MAX ((uint64_t)4 << 20)
@@ -23,7 +19,7 @@ static int read_file(void *opaque, uint64_t offset, void *dst, size_t size)
     return 0;
 }
 
-/* One block, or two at once, by the fastest loops here and by plain ones: both must make the same of them. */
+/* One block, or two at once, by the loops that were chosen and by plain ones: both must make the same of them. */
 static void fuzz_blocks(const uint8_t *data, size_t size)
 {
     if (size < 6)
@@ -40,7 +36,7 @@ static void fuzz_blocks(const uint8_t *data, size_t size)
         size_t src_size = k ? size - 5 - first : first;
         uint8_t *src = malloc(src_size ? src_size : 1);
         memcpy(src, data + 5 + (k ? first : 0), src_size);
-        blocks[k] = (znn_huff0_block){NULL, dst_size, src, src_size};
+        blocks[k] = (znn_huff0_block){NULL, dst_size, src, src_size, .large = data[4] & 2};
         for (unsigned i = 0; i < 2; i++)
             dst[k][i] = malloc(dst_size);
     }
@@ -98,6 +94,7 @@ static void fuzz_file(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    fuzz_use_isa(size);
     if (size && data[0] == 0)
         fuzz_blocks(data + 1, size - 1);
     else
