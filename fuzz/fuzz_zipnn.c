@@ -40,7 +40,7 @@ static void fuzz_blocks(const uint8_t *data, size_t size)
         size_t src_size = k ? size - 5 - first : first;
         uint8_t *src = malloc(src_size ? src_size : 1);
         memcpy(src, data + 5 + (k ? first : 0), src_size);
-        blocks[k] = (znn_huff0_block){NULL, dst_size, src, src_size};
+        blocks[k] = (znn_huff0_block){NULL, dst_size, src, src_size, data[4] / 2 % 2};
         for (unsigned i = 0; i < 2; i++)
             dst[k][i] = malloc(dst_size);
     }

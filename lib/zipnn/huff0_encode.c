@@ -5,7 +5,7 @@
 #define SAMPLE 4096
 #define AHEAD 8192
 #define COUNT_ALL 32768 /* blocks below are counted as a whole */
-#define MANY_SYMBOLS 64
+#define MANY_SYMBOLS 32
 
 /* ---- Lengths of codes ---- */
 
@@ -105,12 +105,17 @@ static void limit_lengths(uint8_t *length, const leaf *leaves, unsigned n, unsig
         }
 }
 
+static unsigned log2_floor(size_t v)
+{
+    return 63u - (unsigned)__builtin_clzll(v);
+}
+
 /* In a small block of many symbols, describing long codes takes more than they save. */
 static unsigned most_bits(unsigned symbols, size_t size)
 {
     if (symbols < MANY_SYMBOLS)
         return BITS;
-    return size <= 2048 ? BITS - 2 : size <= 4096 ? BITS - 1 : BITS;
+    return ZNN_MIN(BITS, ZNN_MAX(log2_floor(size - 1) - 1, log2_floor(symbols - 1) + 2));
 }
 
 void znn_huff0_lengths(uint8_t lengths[256], const uint32_t count[256], size_t size)
