@@ -721,36 +721,83 @@ static void test_every_cut_is_an_error(void **state)
     free(s.data);
 }
 
-/* A stream of 50 bytes may tell of 2^62 bytes in one chunk: nothing is allocated for them. */
-static void test_memory_is_bounded_whatever_a_header_says(void **state)
+/* What both readers say to a stream, without getting memory for what its header tells. */
+static void check_opening(const uint8_t *data, uint64_t size, znn_status expected)
 {
-    (void)state;
-    uint8_t data[32 + 18 + 2] = {'Z', 'N', 0, 5, 4, 10, 1, 0, 1};
-    data[14] = 62;
-    data[15] = 6;
-    znn_store64(data + 16, (uint64_t)1 << 62);
-    znn_store64(data + 24, sizeof data);
-    data[32] = data[33] = 1;
-    znn_store64(data + 34, 1);
-    znn_store64(data + 42, 1);
     meter m = {0, 0};
     znn_options options;
     znn_options_init(&options);
     options.alloc = metered_alloc;
     options.free = metered_free;
     options.opaque = &m;
-    buffer file = {data, sizeof data};
-    uint8_t start[100];
+    buffer file = {(uint8_t *)(uintptr_t)data, size};
     for (int by_function = 0; by_function < 2; by_function++) {
         znn_zipnn_reader *reader;
-        assert_int_equal(by_function ? znn_zipnn_reader_open_fn(&reader, read_buffer, &file, sizeof data, &options)
-                                     : znn_zipnn_reader_open(&reader, data, sizeof data, &options),
-                         ZNN_OK);
-        assert_int_equal(znn_zipnn_reader_read(reader, start, 0, sizeof start), ZNN_ERROR_LIMIT);
+        assert_int_equal(by_function ? znn_zipnn_reader_open_fn(&reader, read_buffer, &file, size, &options)
+                                     : znn_zipnn_reader_open(&reader, data, size, &options),
+                         expected);
         znn_zipnn_reader_free(reader);
     }
     assert_in_range(m.most, 1, 1 << 20);
     assert_int_equal(m.used, 0);
+}
+
+/* Two groups of one chunk, each of them a block of one byte. */
+static void test_a_chunk_larger_than_its_pieces_can_be_is_refused(void **state)
+{
+    (void)state;
+    uint8_t data[32 + 18 + 2] = {'Z', 'N', 0, 5, 4, 10, 1, 0, 1};
+    data[14] = 62;
+    data[15] = 6;
+    znn_store64(data + 24, sizeof data);
+    data[32] = data[33] = 1;
+    znn_store64(data + 34, 1);
+    znn_store64(data + 42, 1);
+    znn_store64(data + 16, 2 * ZNN_HUFF0_MAX);
+    check_opening(data, sizeof data, ZNN_OK);
+    static const uint64_t sizes[] = {4 * ZNN_HUFF0_MAX, (uint64_t)1 << 33, (uint64_t)1 << 62};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        znn_store64(data + 16, sizes[i]);
+        check_opening(data, sizeof data, ZNN_ERROR_FORMAT);
+    }
+}
+
+static void test_a_whole_frame_that_claims_too_much_is_refused(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[] = {1 << 20, (uint64_t)1 << 33, (uint64_t)1 << 62};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        uint8_t data[32 + 18] = {'Z', 'N', 0, 5, 4, 9, 1, 0, 1};
+        data[14] = 18;
+        data[15] = 6;
+        znn_store64(data + 24, sizeof data);
+        data[7] = 2; /* zstd: its size in 8 bytes */
+        memcpy(data + 32, "\x28\xB5\x2F\xFD\xE0", 5);
+        znn_store64(data + 37, sizes[i]);
+        check_opening(data, sizeof data, ZNN_ERROR_FORMAT);
+        data[7] = 3; /* LZ4, which may not be there */
+        memcpy(data + 32, "\x04\x22\x4D\x18\x68\x40", 6);
+        znn_store64(data + 38, 255);
+        uint64_t n;
+        bool is_there = znn_zipnn_content_size(data, sizeof data, &n) == ZNN_OK;
+        znn_store64(data + 38, sizes[i]);
+        check_opening(data, sizeof data, is_there ? ZNN_ERROR_FORMAT : ZNN_ERROR_UNSUPPORTED);
+    }
+}
+
+static void test_memory_has_a_limit(void **state)
+{
+    (void)state;
+    buffer s = small_stream();
+    uint8_t start[100];
+    znn_options options;
+    znn_options_init(&options);
+    options.memory_limit = 4095; /* a byte less than a chunk */
+    znn_zipnn_reader *reader;
+    assert_int_equal(znn_zipnn_reader_open(&reader, s.data, s.size, &options), ZNN_OK);
+    assert_int_equal(znn_zipnn_reader_read(reader, start, 0, sizeof start), ZNN_ERROR_LIMIT);
+    znn_zipnn_reader_free(reader);
+    free(s.data);
 }
 
 static void test_damaged_streams_never_crash_and_both_readers_agree(void **state)
@@ -825,7 +872,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_headers_are_bounded_by_the_streams_length, reset_random),
         cmocka_unit_test_setup(test_snappy_is_named_as_not_supported, reset_random),
         cmocka_unit_test_setup(test_every_cut_is_an_error, reset_random),
-        cmocka_unit_test_setup(test_memory_is_bounded_whatever_a_header_says, reset_random),
+        cmocka_unit_test_setup(test_a_chunk_larger_than_its_pieces_can_be_is_refused, reset_random),
+        cmocka_unit_test_setup(test_a_whole_frame_that_claims_too_much_is_refused, reset_random),
+        cmocka_unit_test_setup(test_memory_has_a_limit, reset_random),
         cmocka_unit_test_setup(test_damaged_streams_never_crash_and_both_readers_agree, reset_random),
         cmocka_unit_test_setup(test_a_range_is_that_part_of_the_whole, reset_random),
     };
