@@ -410,6 +410,18 @@ def test_a_source_that_changes_after_it_was_read_is_not_removed(cases, shim):
             assert (case.work / case.source).read_bytes()[1000:1006] == b"change"
 
 
+# ---- A result that is not what was written ----
+
+
+def test_a_source_stays_where_its_result_does_not_verify(cases, shim):
+    for case in cases.values():
+        if case.removes:
+            case.fresh()
+            done = case.run(env=shimmed(shim, "write:0:spoil"))
+            assert done.returncode == 1 and done.stderr, case.name
+            assert {name: (case.work / name).read_bytes() for name in names_in(case.work)} == case.files
+
+
 # ---- The Hub's cache ----
 
 

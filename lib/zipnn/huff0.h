@@ -71,8 +71,9 @@ size_t znn_huff0_encode(znn_huff0_encoder *encoder, uint8_t *dst, size_t most, c
 size_t znn_huff0_read_weights(uint8_t weights[256], const uint8_t *src, size_t src_size);
 size_t znn_huff0_write_weights(uint8_t *dst, size_t capacity, const uint8_t *weights, size_t count);
 
-/* Lengths of at most 11 bits for 2 symbols or more, whose codes fill the space; 0 for those that do not occur. */
-void znn_huff0_lengths(uint8_t lengths[256], const uint32_t count[256]);
+/* Lengths of at most 11 bits, in small blocks of `size` fewer, for 2 symbols or more, whose codes fill the space; 0 for
+ * those that do not occur. */
+void znn_huff0_lengths(uint8_t lengths[256], const uint32_t count[256], size_t size);
 
 /* Streams being read, from their ends: of one block, or of two at once. `bits`
  * has the next one at the top, and a lowest set bit that tells how many were

@@ -5,6 +5,7 @@
 #define SAMPLE 4096
 #define AHEAD 8192
 #define COUNT_ALL 32768 /* blocks below are counted as a whole */
+#define MANY_SYMBOLS 32
 
 /* ---- Lengths of codes ---- */
 
@@ -72,45 +73,58 @@ static void optimal_lengths(uint8_t *length, const leaf *leaves, unsigned n)
         length[i] = (uint8_t)(depth[parent[i]] + 1);
 }
 
-/* Cut to BITS. What that takes of the space of codes is given back by longer codes where
+/* Cut to `most` bits. What that takes of the space of codes is given back by longer codes where
  * that costs least, and what then is left over goes to the commonest that can use it. */
-static void limit_lengths(uint8_t *length, const leaf *leaves, unsigned n)
+static void limit_lengths(uint8_t *length, const leaf *leaves, unsigned n, unsigned most)
 {
-    int space = -(1 << BITS); /* that is missing, if positive */
-    unsigned end[BITS + 1] = {0}; /* of each length's leaves: 11 first, then 10 and so on */
+    int space = -(1 << most); /* that is missing, if positive */
+    unsigned end[BITS + 1] = {0}; /* of each length's leaves: the longest first, then those one shorter and so on */
     for (unsigned i = 0; i < n; i++) {
-        length[i] = ZNN_MIN(length[i], BITS);
-        space += 1 << (BITS - length[i]);
+        length[i] = (uint8_t)ZNN_MIN(length[i], most);
+        space += 1 << (most - length[i]);
         for (unsigned l = 1; l <= length[i]; l++)
             end[l] = i + 1;
     }
     while (space > 0) {
         unsigned best = 0;
         uint64_t least = UINT64_MAX;
-        for (unsigned l = BITS - 1; l > 0; l--) { /* its rarest is the first after those longer by one */
-            if (best && 1 << (BITS - 1 - l) > space)
+        for (unsigned l = most - 1; l > 0; l--) { /* its rarest is the first after those longer by one */
+            if (best && 1 << (most - 1 - l) > space)
                 break;
             uint64_t cost = end[l] > end[l + 1] ? (uint64_t)leaves[end[l + 1]].count << l : UINT64_MAX;
             best = cost < least ? l : best;
             least = ZNN_MIN(least, cost);
         }
         length[end[best + 1]++]++;
-        space -= 1 << (BITS - 1 - best);
+        space -= 1 << (most - 1 - best);
     }
-    for (unsigned l = 2; space < 0; l = l < BITS ? l + 1 : 2) /* the commonest of length l takes as much again */
-        while (space + (1 << (BITS - l)) <= 0 && end[l] > (l < BITS ? end[l + 1] : 0)) {
+    for (unsigned l = 2; space < 0; l = l < most ? l + 1 : 2) /* the commonest of length l takes as much again */
+        while (space + (1 << (most - l)) <= 0 && end[l] > (l < most ? end[l + 1] : 0)) {
             length[--end[l]]--;
-            space += 1 << (BITS - l);
+            space += 1 << (most - l);
         }
 }
 
-void znn_huff0_lengths(uint8_t lengths[256], const uint32_t count[256])
+static unsigned log2_floor(size_t v)
+{
+    return 63u - (unsigned)__builtin_clzll(v);
+}
+
+/* In a small block of many symbols, describing long codes takes more than they save. */
+static unsigned most_bits(unsigned symbols, size_t size)
+{
+    if (symbols < MANY_SYMBOLS)
+        return BITS;
+    return ZNN_MIN(BITS, ZNN_MAX(log2_floor(size - 1) - 1, log2_floor(symbols - 1) + 2));
+}
+
+void znn_huff0_lengths(uint8_t lengths[256], const uint32_t count[256], size_t size)
 {
     leaf leaves[256];
     uint8_t length[256];
     unsigned n = sort_leaves(leaves, count);
     optimal_lengths(length, leaves, n);
-    limit_lengths(length, leaves, n);
+    limit_lengths(length, leaves, n, most_bits(n, size));
     memset(lengths, 0, 256);
     for (unsigned i = 0; i < n; i++)
         lengths[leaves[i].symbol] = length[i];
@@ -176,10 +190,10 @@ static bool hopeless(const uint8_t *src, size_t size)
 
 /* ---- Blocks ---- */
 
-/* The code of what was counted: its description, and what a symbol is coded as. */
-static bool make_code(znn_huff0_encoder *e, uint8_t lengths[256])
+/* The code of what was counted, for a block of `size`: its description, and what a symbol is coded as. */
+static bool make_code(znn_huff0_encoder *e, uint8_t lengths[256], size_t size)
 {
-    znn_huff0_lengths(lengths, e->count);
+    znn_huff0_lengths(lengths, e->count, size);
     uint8_t weights[256];
     unsigned last = 255, longest = 0, begin[BITS + 2] = {0};
     while (!lengths[last])
@@ -236,7 +250,7 @@ static size_t encode_by(znn_huff0_encoder *e, uint8_t *dst, size_t most, const u
     if (every > 1)
         znn_huff0_loops_here()->mark(e->count, src, size);
     uint8_t lengths[256];
-    if (!make_code(e, lengths))
+    if (!make_code(e, lengths, size))
         return 0;
     uint64_t bits = 0, total = 0;
     for (unsigned s = 0; s < 256; s++) {

@@ -376,6 +376,7 @@ static void prove(const lanes *l, unsigned i)
     int position = start[0];
     uint8_t *out = s->out[i];
     size_t begin = 0; /* of a lane's symbols: those before are of the lane before */
+    const size_t most_skipped = ZNN_MIN(SKIP_MAX, l->stored);
     bool met = true;
     for (unsigned j = 0; met && j < PER_GROUP; j++) {
         const uint8_t *symbols = l->symbols + (i * PER_GROUP + j) * LANE_SIZE, *of_next = symbols + LANE_SIZE;
@@ -386,7 +387,7 @@ static void prove(const lanes *l, unsigned i)
         if (j + 1 < PER_GROUP) { /* symbol by symbol of this lane, and of those that are the next one's first */
             int next = start[j + 1];
             size_t n = end;
-            while (at != next && ZNN_MIN(at, next) >= least && n < l->stored && skipped < SKIP_MAX) {
+            while (at != next && ZNN_MIN(at, next) >= least && n < l->stored && skipped < most_skipped) {
                 if (at > next)
                     at -= lengths[symbols[n++]];
                 else

@@ -1,5 +1,7 @@
 #include "zipnn/stream.h"
 
+#include "zipnn/huff0.h"
+
 #define GROUPING_16 10  /* 8- and 16-bit types */
 #define GROUPING_32 220 /* 32-bit types */
 #define CODE_UINT32 15
@@ -125,8 +127,11 @@ znn_status znn_zipnn_header_read(znn_zipnn_header *h, const uint8_t *src, size_t
             return ZNN_ERROR_TRUNCATED;
         if (h->stored_size < h->header_size)
             return ZNN_ERROR_FORMAT;
-        bool known = znn_zipnn_whole_size(h->payload, src + h->header_size, looked - h->header_size, &h->content_size);
-        return known ? ZNN_OK : ZNN_ERROR_UNSUPPORTED;
+        if (!znn_zipnn_whole_size(h->payload, src + h->header_size, looked - h->header_size, &h->content_size))
+            return ZNN_ERROR_UNSUPPORTED;
+        /* The most a byte stands for: zstd's blocks are of 4 bytes at least and 128 KiB at most. */
+        const uint64_t most = h->payload == ZNN_ZIPNN_ZSTD ? (128 << 10) / 4 : 255;
+        return h->content_size / most <= h->stored_size - h->header_size ? ZNN_OK : ZNN_ERROR_FORMAT;
     }
     if (src[ZNN_ZIPNN_AT_GROUPING] != (h->groups == 4 ? GROUPING_32 : GROUPING_16))
         return ZNN_ERROR_UNSUPPORTED;
@@ -147,6 +152,10 @@ znn_status znn_zipnn_header_read(znn_zipnn_header *h, const uint8_t *src, size_t
         return ZNN_ERROR_FORMAT;
     /* Tables that do not fit would be read past the end. NOLINTNEXTLINE(clang-analyzer-core.*): groups are 1 or more */
     if (h->chunks > (h->stored_size - h->header_size) / ZNN_ZIPNN_TABLE_ENTRY / h->groups)
+        return ZNN_ERROR_FORMAT;
+    /* Pieces are stored, or blocks of so much at most. */
+    if (h->content_size > h->stored_size &&
+        (h->content_size - h->stored_size) / ZNN_HUFF0_MAX > h->chunks * h->groups)
         return ZNN_ERROR_FORMAT;
     return ZNN_OK;
 }

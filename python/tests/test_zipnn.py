@@ -209,6 +209,14 @@ def test_a_damaged_stream_raises(cut):
         ZipNN().decompress(stream[:cut])
 
 
+def test_no_memory_is_taken_for_what_a_header_claims_and_the_stream_cannot_hold():
+    stream = bytearray(ZipNN().compress(bytes(200_000)))
+    stream[14] = 62  # one chunk
+    stream[16:24] = (1 << 62).to_bytes(8, "little")
+    with pytest.raises(znn.ZnnError):
+        ZipNN().decompress(stream)
+
+
 def test_compress_and_decompress_know_the_format():
     content = raw(normal(300_000))
     stream = znn.compress(content, dtype="bf16", format="zipnn")

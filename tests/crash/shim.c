@@ -4,6 +4,7 @@
  *   ZNN_SHIM=CALL:N:ACTION     at the N-th CALL (0: at each); CALL may be "any". ACTION is one of
  *     a number                 fail with that errno, having done nothing
  *     short                    write half of what was asked
+ *     spoil                    write something else than was asked, as a bad disk does
  *     kill, kill-after         die as by kill -9, before or after the call
  *     shrink, grow, change     do that to the file ZNN_SHIM_FILE, then go on
  *     plant                    make it a symbolic link to the file "victim", then go on
@@ -29,6 +30,7 @@
 typedef struct {
     int error; /* to fail with; 0: go on */
     int is_short;
+    int spoils;
     int dies_after;
 } verdict;
 
@@ -84,8 +86,9 @@ static verdict judge(const char *call)
         die();
     v.dies_after = strcmp(action, "kill-after") == 0;
     v.is_short = strcmp(action, "short") == 0;
+    v.spoils = strcmp(action, "spoil") == 0;
     v.error = atoi(action);
-    if (!v.dies_after && !v.is_short && !v.error)
+    if (!v.dies_after && !v.is_short && !v.spoils && !v.error)
         disturb(action);
     return v;
 }
@@ -106,12 +109,25 @@ static verdict judge(const char *call)
             die();                                                                                                     \
         return result;                                                                                                 \
     }
+
+/* What is written in the place of `size` bytes; the copy stays to the end. */
+static const void *to_write(verdict v, const void *src, size_t size)
+{
+    unsigned char *copy = v.spoils && size ? malloc(size) : NULL;
+    if (!copy)
+        return src;
+    memcpy(copy, src, size);
+    copy[size / 2] ^= 16;
+    return copy;
+}
+
 #define HALF(size) (v.is_short ? ((size) + 1) / 2 : (size))
 
 SHIM(ssize_t, read, "read", (int fd, void *p, size_t n), (fd, p, n))
 SHIM(ssize_t, pread64, "read", (int fd, void *p, size_t n, off64_t at), (fd, p, n, at))
-SHIM(ssize_t, write, "write", (int fd, const void *p, size_t n), (fd, p, HALF(n)))
-SHIM(ssize_t, pwrite64, "write", (int fd, const void *p, size_t n, off64_t at), (fd, p, HALF(n), at))
+SHIM(ssize_t, write, "write", (int fd, const void *p, size_t n), (fd, to_write(v, p, n), HALF(n)))
+SHIM(ssize_t, pwrite64, "write", (int fd, const void *p, size_t n, off64_t at),
+     (fd, to_write(v, p, n), HALF(n), at))
 SHIM(ssize_t, writev, "write", (int fd, const struct iovec *p, int n), (fd, p, HALF(n)))
 SHIM(ssize_t, pwritev64, "write", (int fd, const struct iovec *p, int n, off64_t at), (fd, p, HALF(n), at))
 SHIM(int, fsync, "fsync", (int fd), (fd))

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -222,7 +223,8 @@ static void test_lengths_are_complete_and_within_the_limit(void **state)
         for (unsigned s = 0; s < symbols; s++)
             count[s] = 1 + (random_number() >> random_number() % 31);
         uint8_t lengths[256];
-        znn_huff0_lengths(lengths, count);
+        static const size_t sizes[] = {1000, 4096, ZNN_HUFF0_MAX};
+        znn_huff0_lengths(lengths, count, sizes[round % 3]);
         uint32_t sum = 0;
         for (unsigned s = 0; s < symbols; s++) {
             assert_in_range(lengths[s], 1, ZNN_HUFF0_BITS_MAX);
@@ -233,6 +235,26 @@ static void test_lengths_are_complete_and_within_the_limit(void **state)
             for (unsigned b = 0; b < symbols; b++)
                 assert_true(count[a] <= count[b] || lengths[a] <= lengths[b]);
     }
+}
+
+/* Half zeros, the rest anything: long codes, of which a small block has few of each, cost more than they save. */
+static void test_small_blocks_of_many_symbols_are_about_as_small_as_libzstds(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {500, 1000, 1940, 2048, 2049, 4096, 4097, 8000};
+    uint8_t src[8000], block[8000], frame[ZSTD_COMPRESSBOUND(sizeof src)];
+    znn_huff0_encoder *encoder = malloc(sizeof *encoder);
+    for (unsigned i = 0; i < 8 * sizeof sizes / sizeof *sizes; i++) {
+        size_t size = sizes[i / 8];
+        fill_uniform(src, size, 0, 256);
+        for (size_t k = 0; k < size; k++)
+            src[k] = random_number() % 2 ? src[k] : 0;
+        size_t coded = znn_huff0_encode(encoder, block, sizeof block, src, size);
+        size_t theirs = ZSTD_compress(frame, sizeof frame, src, size, 1); /* the same block, and what tells of it */
+        assert_true(coded > 0 && !ZSTD_isError(theirs));
+        assert_true(coded <= theirs + size / 200);
+    }
+    free(encoder);
 }
 
 static void test_damaged_blocks_never_write_outside(void **state)
@@ -324,6 +346,79 @@ static void test_damaged_blocks_are_judged_alike_by_every_instruction_set(void *
     }
     assert_true(accepted > 50 && refused > 50); /* or the test is none */
     znn_cpu_isa_use(here);
+    free(encoder);
+    free(decoder);
+}
+
+/* Memory whose last byte is followed by a page that ends the process. */
+typedef struct {
+    uint8_t *pages;
+    size_t size; /* without the last */
+} guarded;
+
+static guarded guarded_make(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    guarded g = {NULL, (ZNN_HUFF0_MAX / page + 2) * page};
+    g.pages = mmap(NULL, g.size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g.pages != MAP_FAILED);
+    assert_int_equal(mprotect(g.pages + g.size, page, PROT_NONE), 0);
+    return g;
+}
+
+/* Whole blocks, then the same with streams' sizes that lie and with streams as short as can be; both a guarded page
+ * after the input and one after the output. */
+static void test_blocks_are_read_to_their_last_byte_and_no_further(void **state)
+{
+    (void)state;
+    znn_huff0_encoder *encoder = malloc(sizeof *encoder);
+    znn_huff0_decoder *decoder = malloc(sizeof *decoder);
+    uint8_t *src = malloc(ZNN_HUFF0_MAX), *whole = malloc(ZNN_HUFF0_MAX);
+    guarded from = guarded_make(), to = guarded_make();
+    static const size_t sizes[] = {12, 100, 16384, 16389, 60001, ZNN_HUFF0_MAX};
+    for (unsigned i = 0; i < 6 * sizeof sizes / sizeof *sizes; i++) {
+        size_t size = sizes[i / 6];
+        switch (i % 3) {
+        case 0: fill_skewed(src, size, 0, 2); break; /* a code of one bit */
+        case 1: fill_skewed(src, size, 0, 20); break;
+        default: fill_mixed(src, size, 200);
+        }
+        size_t coded = znn_huff0_encode(encoder, whole, size - 1, src, size);
+        if (!coded)
+            continue;
+        uint8_t *block = from.pages + from.size - coded, *back = to.pages + to.size - size;
+        memcpy(block, whole, coded);
+        assert_true(decode(decoder, back, size, block, coded));
+        assert_memory_equal(back, src, size);
+
+        uint8_t weights[256];
+        size_t head = znn_huff0_read_weights(weights, whole, coded), streams = coded - head - 6;
+        for (unsigned lie = 0; lie < 40; lie++) {
+            /* Streams of few bytes, of which lanes take none or hardly any, up to all there are. */
+            static const size_t kept[] = {0, 1, 4, 28, 63, 256, 260, 300, 1000};
+            size_t n = lie < 9 ? ZNN_MIN(kept[lie], streams) : streams, left = head + 6 + n;
+            block = from.pages + from.size - left;
+            memcpy(block, whole, left);
+            for (unsigned k = 0; k < 3; k++) {
+                size_t even = n / 4, most = lie % 4 == 3 ? 0xFFFF : n / 3;
+                znn_store16(block + head + 2 * k, (uint16_t)(lie < 9 ? even : random_number() % (most + 1)));
+            }
+            if (n)
+                block[left - 1] |= 1; /* an end mark */
+            size_t begin = head + 6;
+            for (unsigned k = 0; k < 3; k++) {
+                begin += znn_load16(block + head + 2 * k);
+                if (begin > head + 6 && begin <= left)
+                    block[begin - 1] |= 1;
+            }
+            decode(decoder, back, size, block, left);
+        }
+    }
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    munmap(from.pages, from.size + page);
+    munmap(to.pages, to.size + page);
+    free(src);
+    free(whole);
     free(encoder);
     free(decoder);
 }
@@ -626,36 +721,83 @@ static void test_every_cut_is_an_error(void **state)
     free(s.data);
 }
 
-/* A stream of 50 bytes may tell of 2^62 bytes in one chunk: nothing is allocated for them. */
-static void test_memory_is_bounded_whatever_a_header_says(void **state)
+/* What both readers say to a stream, without getting memory for what its header tells. */
+static void check_opening(const uint8_t *data, uint64_t size, znn_status expected)
 {
-    (void)state;
-    uint8_t data[32 + 18 + 2] = {'Z', 'N', 0, 5, 4, 10, 1, 0, 1};
-    data[14] = 62;
-    data[15] = 6;
-    znn_store64(data + 16, (uint64_t)1 << 62);
-    znn_store64(data + 24, sizeof data);
-    data[32] = data[33] = 1;
-    znn_store64(data + 34, 1);
-    znn_store64(data + 42, 1);
     meter m = {0, 0};
     znn_options options;
     znn_options_init(&options);
     options.alloc = metered_alloc;
     options.free = metered_free;
     options.opaque = &m;
-    buffer file = {data, sizeof data};
-    uint8_t start[100];
+    buffer file = {(uint8_t *)(uintptr_t)data, size};
     for (int by_function = 0; by_function < 2; by_function++) {
         znn_zipnn_reader *reader;
-        assert_int_equal(by_function ? znn_zipnn_reader_open_fn(&reader, read_buffer, &file, sizeof data, &options)
-                                     : znn_zipnn_reader_open(&reader, data, sizeof data, &options),
-                         ZNN_OK);
-        assert_int_equal(znn_zipnn_reader_read(reader, start, 0, sizeof start), ZNN_ERROR_LIMIT);
+        assert_int_equal(by_function ? znn_zipnn_reader_open_fn(&reader, read_buffer, &file, size, &options)
+                                     : znn_zipnn_reader_open(&reader, data, size, &options),
+                         expected);
         znn_zipnn_reader_free(reader);
     }
     assert_in_range(m.most, 1, 1 << 20);
     assert_int_equal(m.used, 0);
+}
+
+/* Two groups of one chunk, each of them a block of one byte. */
+static void test_a_chunk_larger_than_its_pieces_can_be_is_refused(void **state)
+{
+    (void)state;
+    uint8_t data[32 + 18 + 2] = {'Z', 'N', 0, 5, 4, 10, 1, 0, 1};
+    data[14] = 62;
+    data[15] = 6;
+    znn_store64(data + 24, sizeof data);
+    data[32] = data[33] = 1;
+    znn_store64(data + 34, 1);
+    znn_store64(data + 42, 1);
+    znn_store64(data + 16, 2 * ZNN_HUFF0_MAX);
+    check_opening(data, sizeof data, ZNN_OK);
+    static const uint64_t sizes[] = {4 * ZNN_HUFF0_MAX, (uint64_t)1 << 33, (uint64_t)1 << 62};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        znn_store64(data + 16, sizes[i]);
+        check_opening(data, sizeof data, ZNN_ERROR_FORMAT);
+    }
+}
+
+static void test_a_whole_frame_that_claims_too_much_is_refused(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[] = {1 << 20, (uint64_t)1 << 33, (uint64_t)1 << 62};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        uint8_t data[32 + 18] = {'Z', 'N', 0, 5, 4, 9, 1, 0, 1};
+        data[14] = 18;
+        data[15] = 6;
+        znn_store64(data + 24, sizeof data);
+        data[7] = 2; /* zstd: its size in 8 bytes */
+        memcpy(data + 32, "\x28\xB5\x2F\xFD\xE0", 5);
+        znn_store64(data + 37, sizes[i]);
+        check_opening(data, sizeof data, ZNN_ERROR_FORMAT);
+        data[7] = 3; /* LZ4, which may not be there */
+        memcpy(data + 32, "\x04\x22\x4D\x18\x68\x40", 6);
+        znn_store64(data + 38, 255);
+        uint64_t n;
+        bool is_there = znn_zipnn_content_size(data, sizeof data, &n) == ZNN_OK;
+        znn_store64(data + 38, sizes[i]);
+        check_opening(data, sizeof data, is_there ? ZNN_ERROR_FORMAT : ZNN_ERROR_UNSUPPORTED);
+    }
+}
+
+static void test_memory_has_a_limit(void **state)
+{
+    (void)state;
+    buffer s = small_stream();
+    uint8_t start[100];
+    znn_options options;
+    znn_options_init(&options);
+    options.memory_limit = 4095; /* a byte less than a chunk */
+    znn_zipnn_reader *reader;
+    assert_int_equal(znn_zipnn_reader_open(&reader, s.data, s.size, &options), ZNN_OK);
+    assert_int_equal(znn_zipnn_reader_read(reader, start, 0, sizeof start), ZNN_ERROR_LIMIT);
+    znn_zipnn_reader_free(reader);
+    free(s.data);
 }
 
 static void test_damaged_streams_never_crash_and_both_readers_agree(void **state)
@@ -717,7 +859,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_blocks_are_written_and_read_alike_by_every_instruction_set, reset_random),
         cmocka_unit_test_setup(test_a_repeated_byte_is_a_block_of_one, reset_random),
         cmocka_unit_test_setup(test_lengths_are_complete_and_within_the_limit, reset_random),
+        cmocka_unit_test_setup(test_small_blocks_of_many_symbols_are_about_as_small_as_libzstds, reset_random),
         cmocka_unit_test_setup(test_damaged_blocks_never_write_outside, reset_random),
+        cmocka_unit_test_setup(test_blocks_are_read_to_their_last_byte_and_no_further, reset_random),
         cmocka_unit_test_setup(test_damaged_blocks_are_judged_alike_by_every_instruction_set, reset_random),
         cmocka_unit_test_setup(test_a_block_of_another_size_is_refused, reset_random),
         cmocka_unit_test_setup(test_groups_are_split_alike_by_every_instruction_set, reset_random),
@@ -728,7 +872,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_headers_are_bounded_by_the_streams_length, reset_random),
         cmocka_unit_test_setup(test_snappy_is_named_as_not_supported, reset_random),
         cmocka_unit_test_setup(test_every_cut_is_an_error, reset_random),
-        cmocka_unit_test_setup(test_memory_is_bounded_whatever_a_header_says, reset_random),
+        cmocka_unit_test_setup(test_a_chunk_larger_than_its_pieces_can_be_is_refused, reset_random),
+        cmocka_unit_test_setup(test_a_whole_frame_that_claims_too_much_is_refused, reset_random),
+        cmocka_unit_test_setup(test_memory_has_a_limit, reset_random),
         cmocka_unit_test_setup(test_damaged_streams_never_crash_and_both_readers_agree, reset_random),
         cmocka_unit_test_setup(test_a_range_is_that_part_of_the_whole, reset_random),
     };
