@@ -1,5 +1,7 @@
 """python -m znn run PROGRAM ...: let a Python program that nobody can edit load compressed models."""
 
+from __future__ import annotations
+
 import os
 import runpy
 import sys
@@ -11,7 +13,7 @@ Runs a Python program as python itself would, so that Transformers loads models 
 The command that compresses files is called znn; the one for the Hub's cache, znn-hub."""
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     if arguments[:1] != ["run"] or len(arguments) < 2 or (arguments[1] == "-m" and len(arguments) < 3):
         print(USAGE, file=sys.stderr)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2

@@ -69,7 +69,7 @@ def is_tensor(data: object) -> bool:
     return torch is not None and isinstance(data, torch.Tensor)
 
 
-def _tensor_bytes(tensor: Any) -> Buffer:
+def _tensor_bytes(tensor: Any) -> Any:
     torch = sys.modules["torch"]
     if tensor.device.type != "cpu":
         raise TypeError(f"the tensor is on {tensor.device}; call .cpu() first")
@@ -143,7 +143,7 @@ def as_writable(out: Data) -> Buffer:
         if not hasattr(out, "__dlpack__"):
             raise TypeError(f"out is a {type(out).__name__}, whose memory cannot be written to")
         out = _from_dlpack(out)
-    buffer, _ = as_buffer(out)
+    buffer: Buffer = as_buffer(out)[0]
     if memoryview(buffer).readonly:
         raise TypeError("out is read-only")
     return buffer

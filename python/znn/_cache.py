@@ -9,6 +9,8 @@ that is killed leaves one tree or the other whole, and in .znn the list of blobs
 run removes those. Downloads are kept out by the cache's own locks.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import errno
@@ -18,7 +20,9 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 from . import _models
 
@@ -30,12 +34,12 @@ class Busy(RuntimeError):
     """Somebody else is changing the model: a download, or another run."""
 
 
-def blob_name(data):
+def blob_name(data: bytes) -> str:
     """The name of a small file's blob: what git calls its content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def _content_matches(path, name):
+def _content_matches(path: str | os.PathLike[str], name: str) -> bool:
     """False if the blob's name is a digest, and not that of the content."""
     if re.fullmatch(r"[0-9a-f]{64}", name):
         return _models.file_digest(path) == name
@@ -44,7 +48,7 @@ def _content_matches(path, name):
     return True
 
 
-def exchange(first, second):
+def exchange(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> None:
     """Let two folders of one file system change places, in one step where the system has a call for it."""
     if sys.platform.startswith("linux"):
         call, flag = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None), 2  # RENAME_EXCHANGE
@@ -65,9 +69,9 @@ def exchange(first, second):
     os.rename(aside, second)
 
 
-def _entries(tree):
+def _entries(tree: Path) -> dict[Path, str | None]:
     """{relative path: target of the link, or None for a file} of all that is in a tree of snapshots."""
-    found = {}
+    found: dict[Path, str | None] = {}
     for folder, _, names in os.walk(tree):
         for name in names:
             path = Path(folder, name)
@@ -75,7 +79,7 @@ def _entries(tree):
     return found
 
 
-def _sync(path):
+def _sync(path: str | os.PathLike[str]) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -86,7 +90,7 @@ def _sync(path):
 class CachedModel:
     """The folder of one model's repository in a cache."""
 
-    def __init__(self, name, cache_dir=None):
+    def __init__(self, name: str, cache_dir: str | os.PathLike[str] | None = None) -> None:
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
 
@@ -97,13 +101,13 @@ class CachedModel:
         if not self.tree.is_dir() and not self.work.is_dir():
             raise FileNotFoundError(f"{name}: not in the cache at {self.cache}")
 
-    def snapshots(self):
+    def snapshots(self) -> list[Path]:
         return sorted(path for path in self.tree.glob("*") if path.is_dir())
 
     # ---- Locks ----
 
     @contextlib.contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """Hold every lock that a download of this model's files could want; raise Busy if one is taken."""
         from filelock import FileLock, Timeout
 
@@ -123,12 +127,12 @@ class CachedModel:
 
     # ---- The step, and what a killed run leaves ----
 
-    def _remove_unreferenced(self, names):
+    def _remove_unreferenced(self, names: Iterable[str]) -> None:
         from huggingface_hub import DeleteCacheStrategy
 
         kept = {os.path.basename(target) for target in _entries(self.tree).values() if target}
         # As huggingface_hub removes blobs, so that those shared between repositories are treated as it wants.
-        values = {
+        values: dict[str, Any] = {
             "blobs": frozenset(self.blobs / name for name in set(names) - kept if os.path.lexists(self.blobs / name)),
             "expected_freed_size": 0,
             "cache_dir": self.cache,
@@ -136,7 +140,7 @@ class CachedModel:
         fields = DeleteCacheStrategy.__dataclass_fields__
         DeleteCacheStrategy(**{field: values.get(field, frozenset()) for field in fields}).execute()
 
-    def _adopt(self, old_tree, removed):
+    def _adopt(self, old_tree: Path, removed: Collection[str]) -> None:
         """Bring over what a download put into the old tree after the new one was made."""
         here = _entries(self.tree)
         for path in _entries(old_tree):
@@ -144,7 +148,7 @@ class CachedModel:
                 (self.tree / path).parent.mkdir(parents=True, exist_ok=True)
                 os.rename(old_tree / path, self.tree / path)
 
-    def _recover(self):
+    def _recover(self) -> None:
         """Finish, or take back, what a killed run has begun."""
         if not self.work.is_dir():
             return
@@ -162,13 +166,15 @@ class CachedModel:
             self._finish(journal)
         shutil.rmtree(self.work)
 
-    def _finish(self, journal):
+    def _finish(self, journal: dict[str, Any]) -> None:
         done = (self.tree / journal["commit"] / _models.MANIFEST).is_file() == journal["compressed"]
         if done and (self.work / "snapshots").is_dir():
             self._adopt(self.work / "snapshots", journal["removed"])
         self._remove_unreferenced(journal["blobs"])
 
-    def _replace(self, changes, removed, compressed):
+    def _replace(
+        self, changes: dict[str, dict[str, tuple[str, Path | None]]], removed: Collection[str], compressed: bool
+    ) -> None:
         """Let snapshots name other blobs.
 
         changes: {commit: {file: (blob's name, its new content or None if the blob is there)}}.
@@ -179,15 +185,15 @@ class CachedModel:
         for path, target in before.items():
             commit, name = path.parts[0], "/".join(path.parts[1:])
             if commit in changes and (name in changes[commit] or name in removed):
-                old_blobs.add(os.path.basename(target))
+                old_blobs.add(os.path.basename(cast(str, target)))
                 continue
             (new / path).parent.mkdir(parents=True, exist_ok=True)
             if target is None:
                 os.link(self.tree / path, new / path)
             else:
                 os.symlink(target, new / path)
-        for commit in self.snapshots():
-            (new / commit.name).mkdir(parents=True, exist_ok=True)
+        for folder in self.snapshots():
+            (new / folder.name).mkdir(parents=True, exist_ok=True)
         for commit, files in changes.items():
             for name, (blob, _) in files.items():
                 os.symlink(os.path.join("..", "..", "blobs", blob), new / commit / name)
@@ -214,7 +220,7 @@ class CachedModel:
         self._finish(journal)
 
     @contextlib.contextmanager
-    def _working(self):
+    def _working(self) -> Iterator[None]:
         self.work.mkdir()
         try:
             yield
@@ -224,9 +230,10 @@ class CachedModel:
 
     # ---- What a user asks for ----
 
-    def plain_snapshots(self):
+    def plain_snapshots(self) -> tuple[list[Path], list[str]]:
         """([folders that can be compressed], [why others cannot])."""
-        can, why = [], []
+        can: list[Path] = []
+        why: list[str] = []
         for folder in self.snapshots():
             if _models.is_compressed(folder):
                 continue
@@ -237,15 +244,15 @@ class CachedModel:
                 why.append(str(error))
         return can, why
 
-    def compressed_snapshots(self):
+    def compressed_snapshots(self) -> list[Path]:
         return [folder for folder in self.snapshots() if _models.is_compressed(folder)]
 
-    def size(self):
+    def size(self) -> int:
         """Bytes of all blobs that snapshots name, and of files that are no links."""
         files = {os.path.realpath(self.tree / path) for path in _entries(self.tree)}
         return sum(os.path.getsize(path) for path in files if os.path.exists(path))
 
-    def _link_targets(self, folder, names):
+    def _link_targets(self, folder: Path, names: Iterable[str]) -> dict[str, str]:
         targets = {name: os.readlink(folder / name) for name in names if (folder / name).is_symlink()}
         for name in names:
             if name not in targets or Path(os.path.abspath(folder / targets[name])).parent != self.blobs.absolute():
@@ -254,10 +261,12 @@ class CachedModel:
                 )
         return {name: os.path.basename(target) for name, target in targets.items()}
 
-    def _named(self, path, large):
+    def _named(self, path: Path, large: bool) -> str:
         return _models.file_digest(path) if large else blob_name(path.read_bytes())
 
-    def compress(self, level=3, threads=0, advance=None):
+    def compress(
+        self, level: int = 3, threads: int = 0, advance: Callable[[int], object] | None = None
+    ) -> int:
         """Compress all snapshots that can be. Returns the number of them; raises NotCompressible if there is none."""
         with self.locked():
             folders, why = self.plain_snapshots()
@@ -266,12 +275,13 @@ class CachedModel:
                     return 0
                 raise _models.NotCompressible("; ".join(why) or f"{self.name}: no snapshot")
             with self._working():
-                changes, done = {}, {}
+                changes: dict[str, dict[str, tuple[str, Path | None]]] = {}
+                done: dict[Path, Path] = {}
                 for folder in folders:
                     weights, indexes = _models.weight_files(folder)
                     blobs = self._link_targets(folder, [*weights, *indexes, _models.CONFIG])
                     for name, blob in blobs.items():
-                        if os.path.realpath(folder / name) not in done and not _content_matches(folder / name, blob):
+                        if not _content_matches(folder / name, blob):
                             raise _models.NotCompressible(
                                 f"{folder / name}: damaged: its blob's name is not its digest"
                             )
@@ -286,14 +296,15 @@ class CachedModel:
                 self._replace(changes, (), True)
             return len(folders)
 
-    def decompress(self, threads=0, advance=None):
+    def decompress(self, threads: int = 0, advance: Callable[[int], object] | None = None) -> int:
         """Give all compressed snapshots their original blobs back. Returns the number of snapshots."""
         with self.locked():
             folders = self.compressed_snapshots()
             if not folders:
                 return 0
             with self._working():
-                changes, done = {}, {}
+                changes: dict[str, dict[str, tuple[str, Path | None]]] = {}
+                done: dict[Path, Path] = {}
                 for folder in folders:
                     out = self.work / "files" / folder.name
                     out.mkdir(parents=True)
@@ -315,7 +326,7 @@ class CachedModel:
                 self._replace(changes, (_models.MANIFEST,), False)
             return len(folders)
 
-    def verify(self, threads=0, advance=None):
+    def verify(self, threads: int = 0, advance: Callable[[int], object] | None = None) -> int:
         """Read everything and compare it with its digests. Returns the number of compressed snapshots."""
         with self.locked():
             folders = self.compressed_snapshots()

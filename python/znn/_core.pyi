@@ -1,7 +1,7 @@
 # The extension: buffers meet the library here. Numbers are checked by its callers.
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from typing_extensions import Buffer
 
@@ -16,6 +16,7 @@ def content_size(src: Buffer, /) -> int: ...
 def is_frame(src: Buffer, /) -> bool: ...
 def dtype_from_name(name: str, /) -> int: ...
 def isa() -> str: ...
+@overload
 def zipnn_compress(
     src: Buffer,
     dtype: int,
@@ -27,10 +28,28 @@ def zipnn_compress(
     threshold: float,
     delta: int,
     base: Buffer | None,
-    writable: bool,
+    writable: Literal[False],
     /,
-) -> Any: ...
-def zipnn_decompress(src: Buffer, base: Buffer | None, writable: bool, /) -> Any: ...  # bytes or bytearray
+) -> bytes: ...
+@overload
+def zipnn_compress(
+    src: Buffer,
+    dtype: int,
+    input: int,
+    shape: tuple[int, ...],
+    method: int,
+    chunk: int,
+    streaming_chunk: int,
+    threshold: float,
+    delta: int,
+    base: Buffer | None,
+    writable: Literal[True],
+    /,
+) -> bytearray: ...
+@overload
+def zipnn_decompress(src: Buffer, base: Buffer | None, writable: Literal[False], /) -> bytes: ...
+@overload
+def zipnn_decompress(src: Buffer, base: Buffer | None, writable: Literal[True], /) -> bytearray: ...
 def zipnn_decompress_into(src: Buffer, dst: Buffer, /) -> int: ...
 def zipnn_content_size(src: Buffer, /) -> int: ...
 def zipnn_is(src: Buffer, /) -> bool: ...

@@ -1,7 +1,11 @@
 """What compressing a model's weights would save, from samples of its tensors."""
 
+from __future__ import annotations
+
 import os
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import znn
 
@@ -11,11 +15,11 @@ PIECE = 256 << 10
 PIECES = 48  # of each dtype in a model: 12 MB, which shows the ratio to half a percent
 
 
-def _pieces(tensors, count):
+def _pieces(tensors: list[tuple[Path, int, int]], count: int) -> Iterator[tuple[Path, int, int]]:
     """(file, offset, size) of pieces, evenly over the tensors' bytes: [(file, offset, size)]."""
     total = sum(size for _, _, size in tensors)
     if total <= count * PIECE:
-        wanted = None
+        wanted: list[int] | None = None
     else:
         wanted = [total * (2 * i + 1) // (2 * count) for i in range(count)]
     begin = 0
@@ -30,10 +34,10 @@ def _pieces(tensors, count):
         begin += size
 
 
-def estimate(paths, level=3):
+def estimate(paths: Iterable[Path], level: int = 3) -> dict[str, tuple[int, int]]:
     """{dtype: (bytes, bytes once compressed)} of weight files, estimated from samples; known where compressed."""
-    of = defaultdict(list)
-    found = defaultdict(lambda: [0, 0])
+    of: defaultdict[str, list[tuple[Path, int, int]]] = defaultdict(list)
+    found: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for path in paths:
         for _, dtype, _, size, offset, stored, _ in opened(path).tensors():
             found[dtype][0] += size
@@ -50,10 +54,10 @@ def estimate(paths, level=3):
             after += min(len(data), len(znn.compress(data, dtype=_known(dtype), level=level)))
         plain = sum(size for _, _, size in tensors)
         found[dtype][1] += plain * after // before if before else plain
-    return {dtype: tuple(sizes) for dtype, sizes in found.items()}
+    return {dtype: (before, after) for dtype, (before, after) in found.items()}
 
 
-def _known(dtype):
+def _known(dtype: str) -> str:
     try:
         znn.compress(b"", dtype=dtype)
     except ValueError:

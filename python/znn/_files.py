@@ -6,16 +6,22 @@ import builtins
 import io
 import mmap
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast, overload
 
 from . import _core
 from ._buffers import as_buffer
 from ._streams import ZnnCompressor, ZnnDecompressor
 
 if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
     from typing_extensions import Buffer
 
     from ._buffers import Data, DType
+
+    Source: TypeAlias = str | bytes | os.PathLike[Any] | IO[bytes]
+    BinaryMode: TypeAlias = Literal["r", "rb", "w", "wb", "x", "xb", "a", "ab"]
+    TextMode: TypeAlias = Literal["rt", "wt", "xt", "at"]
 
 _BLOCK = 1 << 20  # several chunks, so that few are decoded twice when the file is read here and there
 
@@ -146,7 +152,7 @@ class ZnnFile(io.BufferedIOBase):
 
     def __init__(
         self,
-        file: str | bytes | os.PathLike[Any] | IO[bytes],
+        file: Source,
         mode: str = "r",
         *,
         level: int = 3,
@@ -197,7 +203,7 @@ class ZnnFile(io.BufferedIOBase):
     def fileno(self) -> int:
         """The underlying file's descriptor."""
         self._check_open()
-        return self._file.fileno()
+        return cast(int, self._file.fileno())
 
     def readable(self) -> bool:
         self._check_open()
@@ -215,17 +221,19 @@ class ZnnFile(io.BufferedIOBase):
         if self.closed:
             raise ValueError("I/O operation on closed file")
 
-    def _reading(self) -> Any:
+    def _reading(self) -> io.BufferedReader:
         self._check_open()
         if self._mode != "r":
             raise io.UnsupportedOperation("the file is open for writing")
-        return self._buffered
+        reader: io.BufferedReader = self._buffered
+        return reader
 
     def _writing(self) -> ZnnCompressor:
         self._check_open()
         if self._mode == "r":
             raise io.UnsupportedOperation("the file is open for reading")
-        return self._compressor
+        compressor: ZnnCompressor = self._compressor
+        return compressor
 
     # Reading
 
@@ -268,7 +276,7 @@ class ZnnFile(io.BufferedIOBase):
 
     # Writing
 
-    def write(self, data: Data, /) -> int:  # type: ignore[override]
+    def write(self, data: Data, /) -> int:
         """Compress any contiguous buffer; its size in bytes."""
         compressor = self._writing()
         buffer = as_buffer(data)[0]
@@ -304,11 +312,50 @@ class ZnnFile(io.BufferedIOBase):
                 file.close()
 
     def _needs_end(self) -> bool:
-        return self._compressor.last_mode != ZnnCompressor.FLUSH_FRAME
+        return cast(bool, self._compressor.last_mode != ZnnCompressor.FLUSH_FRAME)
 
 
+@overload
 def open(
-    file: str | bytes | os.PathLike[Any] | IO[bytes],
+    file: Source,
+    mode: BinaryMode = "rb",
+    *,
+    level: int = 3,
+    dtype: DType = None,
+    threads: int = 1,
+    checksum: bool = True,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+) -> ZnnFile: ...
+@overload
+def open(
+    file: Source,
+    mode: TextMode,
+    *,
+    level: int = 3,
+    dtype: DType = None,
+    threads: int = 1,
+    checksum: bool = True,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+) -> io.TextIOWrapper: ...
+@overload
+def open(
+    file: Source,
+    mode: str,
+    *,
+    level: int = 3,
+    dtype: DType = None,
+    threads: int = 1,
+    checksum: bool = True,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+) -> ZnnFile | io.TextIOWrapper: ...
+def open(
+    file: Source,
     mode: str = "rb",
     *,
     level: int = 3,
@@ -318,7 +365,7 @@ def open(
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
-) -> Any:
+) -> ZnnFile | io.TextIOWrapper:
     """Open a .znn file, in binary or text mode, as gzip.open does a .gz.
 
     file: a path, or a file object in binary mode.

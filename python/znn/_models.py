@@ -10,6 +10,8 @@ A compressed folder differs from the original in
 Neither Transformers nor PyTorch is imported here.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import importlib.metadata
@@ -17,7 +19,9 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from . import _core, _memory
 from ._temporary import temporary_folder
@@ -27,6 +31,8 @@ from .safetensors._errors import naming
 METHOD = "znn"
 MANIFEST = "znn.json"
 CONFIG = "config.json"
+
+Entry: TypeAlias = tuple[str, tuple[int, ...], int]  # a tensor's dtype, shape and bytes before compression
 
 # Transformers takes a model's weights from the file that config.json names as transformers_weights, and raises
 # ValueError with the name if no file of weights could be called so. Transformers 5 lets a quantizer drop it first.
@@ -51,7 +57,7 @@ class NotCompressible(ValueError):
     """The folder is no model that Transformers could load compressed; the message says why."""
 
 
-def _read_json(path):
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -61,11 +67,11 @@ def _read_json(path):
     return value
 
 
-def _json_bytes(value):
+def _json_bytes(value: object) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def file_digest(path):
+def file_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, as hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -74,11 +80,11 @@ def file_digest(path):
     return digest.hexdigest()
 
 
-def is_compressed(folder):
+def is_compressed(folder: str | os.PathLike[str]) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
-def weight_files(folder):
+def weight_files(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
     """(weights, indexes): names in the folder that Transformers would read a model's weights from, sorted.
 
     Raises NotCompressible if there are none, a shard is missing, or the configuration leaves no room for znn's.
@@ -112,13 +118,13 @@ def weight_files(folder):
     return sorted(weights), indexes
 
 
-def _record(path, with_text):
+def _record(path: Path, with_text: bool) -> dict[str, Any]:
     data = path.read_bytes() if with_text else None
-    record = {
+    record: dict[str, Any] = {
         "size": path.stat().st_size,
-        "sha256": hashlib.sha256(data).hexdigest() if with_text else file_digest(path),
+        "sha256": file_digest(path) if data is None else hashlib.sha256(data).hexdigest(),
     }
-    if with_text:
+    if data is not None:
         try:
             record["text"] = data.decode()
         except UnicodeDecodeError:
@@ -126,7 +132,7 @@ def _record(path, with_text):
     return record
 
 
-def _text_of(record):
+def _text_of(record: dict[str, Any]) -> bytes:
     text = record.get("text")
     try:
         return text.encode() if isinstance(text, str) else base64.b64decode(record["base64"], validate=True)
@@ -134,7 +140,7 @@ def _text_of(record):
         raise NotCompressible(f"{MANIFEST}: a file's text is damaged") from error
 
 
-def read_manifest(folder):
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """{name: record} of the files as they were. Raises NotCompressible if the folder is not one that znn compressed."""
     folder = Path(folder)
     if not is_compressed(folder):
@@ -154,7 +160,7 @@ def read_manifest(folder):
     return files
 
 
-def opened(path, threads=1, *, may_map=False):
+def opened(path: str | os.PathLike[str], threads: int = 1, *, may_map: bool = False) -> _core.Safetensors:
     """The file as the library has it; its tensors are (name, dtype, shape, size, stored offset, stored size, place).
 
     may_map: it may be read through a map, where that is quicker."""
@@ -163,7 +169,7 @@ def opened(path, threads=1, *, may_map=False):
         return _core.Safetensors(file.fileno() if memory is None else [memory], 3, threads, True)
 
 
-def compressed_tensors(weights):
+def compressed_tensors(weights: _core.Safetensors) -> dict[str, tuple[int, Entry]]:
     """{name: (index, (dtype, shape, bytes) before compression)} of an opened file's compressed tensors. A plain file
     has none."""
     return {
@@ -173,11 +179,11 @@ def compressed_tensors(weights):
     }
 
 
-def _stored_size(path):
+def _stored_size(path: Path) -> int:
     return sum(tensor[5] for tensor in opened(path).tensors())
 
 
-def _restored_digest(path, threads):
+def _restored_digest(path: Path, threads: int) -> str:
     """SHA-256 of the file that a compressed one decompresses to, without writing it."""
     weights = opened(path, threads)
     digest = hashlib.sha256(len(weights.header()).to_bytes(8, "little"))
@@ -192,7 +198,7 @@ def _restored_digest(path, threads):
     return digest.hexdigest()
 
 
-def _dtype_found(path):
+def _dtype_found(path: Path) -> str | None:
     """The dtype that Transformers finds in a plain file where config.json has none: that of the first float by name."""
     for _, dtype, *_ in sorted(opened(path).tensors()):
         if dtype in _FLOATS:
@@ -200,14 +206,24 @@ def _dtype_found(path):
     return None
 
 
-def _has_transformers4():
+def _has_transformers4() -> bool:
     try:
         return importlib.metadata.version("transformers").startswith("4.")
     except importlib.metadata.PackageNotFoundError:
         return False
 
 
-def compress_into(folder, out, *, level=3, threads=0, hint=None, advance=None, done=None, blobs=None):
+def compress_into(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    level: int = 3,
+    threads: int = 0,
+    hint: bool | None = None,
+    advance: Callable[[int], object] | None = None,
+    done: dict[Path, Path] | None = None,
+    blobs: dict[str, str] | None = None,
+) -> list[str]:
     """Write into `out` those files of a compressed `folder` that differ from its own; return their names.
 
     Each compressed file is decompressed again and compared by digest before it counts.
@@ -254,7 +270,14 @@ def compress_into(folder, out, *, level=3, threads=0, hint=None, advance=None, d
     return [*records, MANIFEST]
 
 
-def restore_into(folder, out, *, threads=0, advance=None, done=None):
+def restore_into(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    threads: int = 0,
+    advance: Callable[[int], object] | None = None,
+    done: dict[Path, Path] | None = None,
+) -> list[str]:
     """Write into `out` the files that compress_into changed, as they were; return their names.
 
     Raises ZnnError if a file is damaged, or is not byte for byte what it was.
@@ -279,7 +302,9 @@ def restore_into(folder, out, *, threads=0, advance=None, done=None):
     return list(records)
 
 
-def verify_model(folder, *, threads=0, advance=None):
+def verify_model(
+    folder: str | os.PathLike[str], *, threads: int = 0, advance: Callable[[int], object] | None = None
+) -> None:
     """Decompress every weight of a compressed folder, without writing it, and compare it with its digest.
 
     Raises ZnnError that names the file (and the tensor, where it is one) if anything is not as it was compressed.
@@ -296,7 +321,9 @@ def verify_model(folder, *, threads=0, advance=None):
             advance((folder / name).stat().st_size)
 
 
-def find_model(source, revision=None, cache_dir=None):
+def find_model(
+    source: str | os.PathLike[str], revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None
+) -> Path:
     """A model's folder: the path itself, or the snapshot of a repository in the Hub's cache. Nothing is downloaded."""
     if os.path.isdir(source):
         return Path(source)
@@ -309,12 +336,14 @@ def find_model(source, revision=None, cache_dir=None):
         raise FileNotFoundError(f"{source}: neither a folder nor a repository in the cache") from error
 
 
-def _ignore_downloads(folder, names):
+def _ignore_downloads(folder: str | os.PathLike[str], names: Iterable[str]) -> set[str]:
     # Downloads into a folder keep their state there; the copy is no download.
     return {".cache"} & set(names) if (Path(folder) / ".cache" / "huggingface").is_dir() else set()
 
 
-def _write_folder(source, target, without, write):
+def _write_folder(
+    source: Path, target: str | os.PathLike[str], without: set[str], write: Callable[[Path], object]
+) -> None:
     """Make `target` of `source`'s files but those named, and of what write(folder) puts there; all of it or nothing."""
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -323,7 +352,7 @@ def _write_folder(source, target, without, write):
     with temporary_folder(target) as work:
         made = work / "folder"
 
-        def ignore(folder, names):
+        def ignore(folder: str, names: list[str]) -> set[str]:
             return (without if Path(folder) == source else set()) | _ignore_downloads(folder, names)
 
         shutil.copytree(source, made, ignore=ignore)
@@ -331,7 +360,17 @@ def _write_folder(source, target, without, write):
         os.replace(made, target)
 
 
-def compress_model(source, target, *, level=3, threads=0, hint=None, revision=None, cache_dir=None, advance=None):
+def compress_model(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    level: int = 3,
+    threads: int = 0,
+    hint: bool | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> None:
     """Make the folder `target`, a compressed copy of a model, for from_pretrained with znn.transformers imported.
 
     source: a model's folder, or the name of a repository in the Hub's cache (at a revision). It is only read.
@@ -352,7 +391,15 @@ def compress_model(source, target, *, level=3, threads=0, hint=None, revision=No
     )
 
 
-def decompress_model(source, target, *, threads=0, revision=None, cache_dir=None, advance=None):
+def decompress_model(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    threads: int = 0,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> None:
     """Make the folder `target` as it was before compress_model, byte for byte; the arguments are as there.
 
     Raises ZnnError if a file is damaged, NotCompressible if the source is not compressed.

@@ -6,8 +6,16 @@ every program of an environment, one line in its sitecustomize.py, or in a file 
     import znn.autoload
 """
 
+from __future__ import annotations
+
 import importlib.util
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 _WATCHED = "transformers.quantizers.auto"
 
@@ -15,22 +23,24 @@ _WATCHED = "transformers.quantizers.auto"
 class _Loader:
     """The module's own loader, and after it, the registration."""
 
-    def __init__(self, loader):
+    def __init__(self, loader: Any) -> None:
         self._loader = loader
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
-    def exec_module(self, module):
+    def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         _register()
 
 
 class _Finder:
-    def __init__(self):
+    def __init__(self) -> None:
         self._searching = False
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name != _WATCHED or self._searching:
             return None
         self._searching = True
@@ -39,11 +49,11 @@ class _Finder:
         finally:
             self._searching = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
 
 
-def _register():
+def _register() -> None:
     # A program that never loads a compressed model is not to fail because of it.
     try:
         import znn.transformers  # noqa: F401

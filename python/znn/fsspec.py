@@ -6,12 +6,16 @@
 fsspec has no entry points for compressions, so that the import is needed.
 """
 
+from __future__ import annotations
+
+from typing import IO, Any
+
 from fsspec.compression import register_compression
 
 from ._files import ZnnFile
 
 
-def _open(file, mode="rb", **options):
+def _open(file: IO[bytes], mode: str = "rb", **options: Any) -> ZnnFile:
     return ZnnFile(file, mode, **options)
 
 

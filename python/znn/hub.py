@@ -7,15 +7,25 @@ A compressed model loads with znn.transformers imported, offline and online, at 
 come back byte for byte, under the same names.
 """
 
+from __future__ import annotations
+
 import argparse
+import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from . import _models
 from ._cache import Busy, CachedModel
 from ._estimate import estimate
+from .safetensors import SafetensorError
 
 
-def readable(size):
+Sizes: TypeAlias = dict[str, tuple[int, int]]  # {dtype: (bytes, bytes compressed)}
+
+
+def readable(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if abs(size) < 1000:
             break
@@ -25,11 +35,11 @@ def readable(size):
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def _percent(part, whole):
+def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
-def _bar(total, what):
+def _bar(total: int, what: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=None, leave=False)
@@ -38,7 +48,7 @@ def _bar(total, what):
 # ---- ls ----
 
 
-def _cached_models(cache_dir):
+def _cached_models(cache_dir: str | None) -> tuple[list[tuple[str, Path]], list[Any]]:
     """(name, folder of the newest snapshot) of every model in the cache, by name; and what the scan warned of."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
@@ -55,7 +65,7 @@ def _cached_models(cache_dir):
     return sorted(models), info.warnings
 
 
-def _look(folder):
+def _look(folder: Path) -> tuple[str, Sizes]:
     """(state, {dtype: (bytes, bytes compressed)}) of a snapshot."""
     try:
         if _models.is_compressed(folder):
@@ -63,11 +73,11 @@ def _look(folder):
             return "compressed", estimate([folder / name for name in names])
         weights, _ = _models.weight_files(folder)
         return "plain", estimate([folder / name for name in weights])
-    except (_models.NotCompressible, _models.SafetensorError, OSError) as error:
+    except (_models.NotCompressible, SafetensorError, OSError) as error:
         return str(error).removeprefix(f"{folder}: "), {}
 
 
-def _list(options):
+def _list(options: argparse.Namespace) -> int:
     models, warnings = _cached_models(options.cache_dir)
     rows = [(name, *_look(folder)) for name, folder in _with_bar(models)]
     width = max([len(name) for name, _, _ in rows] + [5])
@@ -96,13 +106,13 @@ def _list(options):
     return 0
 
 
-def _with_bar(models):
+def _with_bar(models: list[tuple[str, Path]]) -> Any:
     from tqdm import tqdm
 
     return tqdm(models, desc="sampling", unit="model", disable=None, leave=False)
 
 
-def plot(rows, path):
+def plot(rows: Iterable[tuple[str, str, Sizes]], path: str | os.PathLike[str]) -> None:
     """Write a picture of where the bytes are: a bar for each model, by dtype, with what would be saved set off.
 
     rows: [(name, state, {dtype: (bytes, bytes compressed)})].
@@ -156,7 +166,12 @@ def plot(rows, path):
 # ---- One model ----
 
 
-def _change(options, work, total, done):
+def _change(
+    options: argparse.Namespace,
+    work: Callable[[CachedModel, Callable[[int], object]], int],
+    total: Callable[[CachedModel], int],
+    done: str,
+) -> int:
     """Run work(model, advance) with a bar, and print what changed."""
     model = CachedModel(options.model, options.cache_dir)
     before = model.size()
@@ -173,19 +188,19 @@ def _change(options, work, total, done):
     return 0
 
 
-def _weights(folders, names):
+def _weights(folders: Iterable[Path], names: Callable[[Path], Iterable[str]]) -> int:
     return sum((folder / name).stat().st_size for folder in folders for name in names(folder))
 
 
-def _plain_total(model):
+def _plain_total(model: CachedModel) -> int:
     return _weights(model.plain_snapshots()[0], lambda folder: _models.weight_files(folder)[0])
 
 
-def _compressed_total(model):
+def _compressed_total(model: CachedModel) -> int:
     return _weights(model.compressed_snapshots(), _models.read_manifest)
 
 
-def _compress(options):
+def _compress(options: argparse.Namespace) -> int:
     return _change(
         options,
         lambda model, advance: model.compress(options.level, options.threads, advance),
@@ -194,13 +209,13 @@ def _compress(options):
     )
 
 
-def _decompress(options):
+def _decompress(options: argparse.Namespace) -> int:
     return _change(
         options, lambda model, advance: model.decompress(options.threads, advance), _compressed_total, "decompressed"
     )
 
 
-def _verify(options):
+def _verify(options: argparse.Namespace) -> int:
     model = CachedModel(options.model, options.cache_dir)
     with _bar(_compressed_total(model), f"verify {options.model}") as bar:
         count = model.verify(options.threads, bar.update)
@@ -208,11 +223,11 @@ def _verify(options):
     return 0
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("znn-hub", description="The models in the Hub's cache, compressed where they are.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name, run, text):
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.add_argument("--cache-dir", help="the cache; otherwise what HF_HUB_CACHE or HF_HOME say")
         added.set_defaults(run=run)
@@ -237,15 +252,17 @@ def _parser():
     return parser
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status: 0 done, 1 not done, 2 wrong use."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
-    except (Busy, _models.NotCompressible, _models.SafetensorError, OSError, ModuleNotFoundError) as error:
+        status: int = options.run(options)
+        return status
+    except (Busy, _models.NotCompressible, SafetensorError, OSError, ModuleNotFoundError) as error:
+        message = str(error)
         if isinstance(error, ModuleNotFoundError) and error.name:
-            error = f"{error.name} is missing: pip install 'znn[hf]'"
-        print(f"znn-hub: {error}", file=sys.stderr)
+            message = f"{error.name} is missing: pip install 'znn[hf]'"
+        print(f"znn-hub: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("znn-hub: interrupted; the model is as it was", file=sys.stderr)

@@ -1,9 +1,16 @@
 """A numcodecs codec, which numcodecs finds by its entry point: numcodecs.get_codec({"id": "znn"})."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray
 
 import znn
+
+if TYPE_CHECKING:
+    from ._buffers import Data
 
 
 class Znn(Codec):
@@ -15,18 +22,18 @@ class Znn(Codec):
 
     codec_id = "znn"
 
-    def __init__(self, level=3, dtype=None, threads=1, checksum=True):
+    def __init__(self, level: int = 3, dtype: str | None = None, threads: int = 1, checksum: bool = True) -> None:
         self.level = level
         self.dtype = dtype
         self.threads = threads
         self.checksum = checksum
 
-    def encode(self, buf):
+    def encode(self, buf: Data) -> bytes:
         """The frame of a buffer or array, as bytes."""
         data = ensure_contiguous_ndarray(buf)
         return znn.compress(data, self.dtype, self.level, self.threads, self.checksum)
 
-    def decode(self, buf, out=None):
+    def decode(self, buf: Data, out: Any = None) -> Any:
         """The content of a frame, as bytes, or in out, which it must fit exactly."""
         frame = ensure_contiguous_ndarray(buf)
         if out is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, cast
 
 from . import _core
 from ._buffers import as_buffer, is_tensor
@@ -229,7 +229,7 @@ class ZipNN:
 
     def write_bin(self, ba_decom: Any) -> int:
         """Write to decompressed_file. Returns 0."""
-        with open(self.decompressed_file, "wb") as file:
+        with open(cast(str, self.decompressed_file), "wb") as file:
             file.write(ba_decom)
         return 0
 

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 
 from .._core import ZnnError
 
-_Theirs: type[Exception]
 try:
     from safetensors import SafetensorError as _Theirs
 except ImportError:
-    _Theirs = Exception
+    _Theirs = Exception  # type: ignore[misc, assignment, unused-ignore]
 
 
-class SafetensorError(ZnnError, _Theirs):  # type: ignore[misc,valid-type]
+class SafetensorError(ZnnError, _Theirs):  # type: ignore[misc, valid-type, unused-ignore]
     """No safetensors file, a damaged one, or a tensor that it does not hold. Also the safetensors package's own
     error, where that is installed."""
 

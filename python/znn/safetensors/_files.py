@@ -108,4 +108,5 @@ def _transform(
         if what == "decompress":
             _check_room(core, destination)
         with replacing(destination, like=source) as result:
-            return getattr(core, what)(result.fileno(), progress)
+            written: int = getattr(core, what)(result.fileno(), progress)
+            return written

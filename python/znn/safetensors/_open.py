@@ -332,7 +332,8 @@ class safe_open:
 
     def metadata(self) -> dict[str, str] | None:
         """The metadata of the plain file, a dict of str to str; None if it has none."""
-        return json.loads(self._open_file().core.header()).get("__metadata__")
+        metadata: dict[str, str] | None = json.loads(self._open_file().core.header()).get("__metadata__")
+        return metadata
 
     def get_tensor(self, name: str) -> Any:
         """The whole tensor. SafetensorError if there is none of that name, or it is damaged."""

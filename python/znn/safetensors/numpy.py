@@ -11,6 +11,8 @@ from ._save import save as _save
 from ._save import save_file as _save_file
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .._buffers import Data
 
 __all__ = ["load", "load_file", "save", "save_file"]
@@ -35,11 +37,11 @@ def save_file(
     _save_file(tensor_dict, filename, metadata, level=level, threads=threads, framework="np")
 
 
-def load_file(filename: str | os.PathLike[str], *, backend: str = "mmap", threads: int = 1) -> dict[str, Any]:
+def load_file(filename: str | os.PathLike[str], *, backend: str = "mmap", threads: int = 1) -> dict[str, NDArray[Any]]:
     """Every tensor of a plain or compressed file by its name, as numpy arrays; see safe_open."""
     return _load_file(filename, "cpu", backend=backend, framework="np", threads=threads)
 
 
-def load(data: Data) -> dict[str, Any]:
+def load(data: Data) -> dict[str, NDArray[Any]]:
     """Every tensor of a plain or compressed file's bytes by its name, as numpy arrays."""
     return _load(data, framework="np")

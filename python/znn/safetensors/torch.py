@@ -14,6 +14,8 @@ from ._save import save_file as _save_file
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import torch
+
     from .._buffers import Data
 
 __all__ = ["load", "load_file", "load_model", "save", "save_file", "save_model"]
@@ -40,12 +42,12 @@ def save_file(
 
 def load_file(
     filename: str | os.PathLike[str], device: Any = "cpu", *, backend: str = "mmap", threads: int = 1
-) -> dict[str, Any]:
+) -> dict[str, torch.Tensor]:
     """Every tensor of a plain or compressed file by its name, as torch tensors; see safe_open."""
     return _load_file(filename, device, backend=backend, framework="pt", threads=threads)
 
 
-def load(data: Data) -> dict[str, Any]:
+def load(data: Data) -> dict[str, torch.Tensor]:
     """Every tensor of a plain or compressed file's bytes by its name, as torch tensors."""
     return _load(data, framework="pt")
 

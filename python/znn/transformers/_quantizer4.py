@@ -4,6 +4,10 @@ This version tells a quantizer neither the files nor the stored names. What a te
 is loaded into, and from its frame.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import torch
 import transformers.quantizers.quantizers_utils as utils
 from transformers.quantizers.base import HfQuantizer
@@ -14,36 +18,39 @@ from ._tensors import decompressed, frame_dtype
 
 
 class ZnnQuantizer(HfQuantizer):
-    def __init__(self, quantization_config, **kwargs):
+    def __init__(self, quantization_config: Any, **kwargs: Any) -> None:
         super().__init__(quantization_config, **kwargs)
-        self.expected = None  # names of stored tensors that the model has, and that are still to be read
+        # Names of stored tensors that the model has, and that are still to be read.
+        self.expected: set[str] | None = None
         self.reading = False
 
-    def is_serializable(self, safe_serialization=None):
+    def is_serializable(self, safe_serialization: Any = None) -> bool:
         return True
 
     @property
-    def is_trainable(self):
+    def is_trainable(self) -> bool:
         return True
 
-    def validate_environment(self, *args, device_map=None, **kwargs):
+    def validate_environment(self, *args: Any, device_map: Any = None, **kwargs: Any) -> None:
         if isinstance(device_map, dict) and "disk" in device_map.values():
             raise NotImplementedError("with Transformers 4, a model compressed by znn cannot be offloaded to disk")
 
-    def get_accelerator_warm_up_factor(self):
+    def get_accelerator_warm_up_factor(self) -> int:
         return 2  # what a plain model of 16-bit weights takes
 
-    def update_expected_keys(self, model, expected_keys, loaded_keys):
+    def update_expected_keys(self, model: Any, expected_keys: list[str], loaded_keys: list[str]) -> list[str]:
         # Called twice. In between, with ignore_mismatched_sizes, what is compressed is taken to be of another size.
         self.reading = self.expected is not None
         if not self.reading:
             self.expected = set(expected_keys) & set(loaded_keys)
         return expected_keys
 
-    def param_needs_quantization(self, model, param_name, **kwargs):
+    def param_needs_quantization(self, model: Any, param_name: str, **kwargs: Any) -> bool:
         return True
 
-    def create_quantized_param(self, model, param_value, param_name, target_device, **kwargs):
+    def create_quantized_param(
+        self, model: Any, param_value: torch.Tensor, param_name: str, target_device: Any, **kwargs: Any
+    ) -> None:
         if "device_mesh" in kwargs:
             raise NotImplementedError("a model compressed by znn cannot be loaded by a tensor-parallel plan")
         module, name = utils.get_module_from_name(model, param_name)
@@ -53,14 +60,14 @@ class ZnnQuantizer(HfQuantizer):
             tensor = decompressed(tensor, param_name, frame_dtype(tensor.cpu(), old.dtype), tuple(old.shape))
             if tensor.is_floating_point() and tensor.dtype != torch.float8_e4m3fn:
                 tensor = tensor.to(old.dtype)
-        if self.reading:
+        if self.reading and self.expected is not None:
             self.expected.discard(param_name)
         module.load_state_dict({name: tensor.to(target_device)}, strict=False, assign=True)
 
-    def _process_model_before_weight_loading(self, model, **kwargs):
+    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         return model
 
-    def _process_model_after_weight_loading(self, model, **kwargs):
+    def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         if self.expected:
             raise ValueError(
                 "with Transformers 4, a model compressed by znn cannot be loaded with ignore_mismatched_sizes: "

@@ -1,11 +1,13 @@
 """The quantizer "znn", made known to Transformers by its own registry."""
 
+from __future__ import annotations
+
 import importlib.metadata
 
 from .._models import METHOD
 
 
-def register():
+def register() -> None:
     """Let from_pretrained load compressed models. Done by importing znn.transformers; again, it does nothing.
 
     Raises ImportError if Transformers is missing, or is of a version that has no way to do it.

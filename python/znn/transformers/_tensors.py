@@ -1,9 +1,15 @@
 """One stored tensor, back to what it was."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from .. import ZnnError, _core
 from .._buffers import as_writable
+from .._models import Entry
 from ..safetensors._frameworks import empty_tensor
 
 # Smaller ones are decompressed before further threads would have begun.
@@ -51,20 +57,22 @@ _OF_FRAMES = {
 }
 
 
-def frame_dtype(frame, otherwise):
+def frame_dtype(frame: torch.Tensor, otherwise: torch.dtype) -> torch.dtype:
     """The torch dtype of a frame's first number, for a loader that says nothing more; `otherwise` if it has none."""
     data = frame[:32].numpy().tobytes()
     first = 32 + int.from_bytes(data[24:28], "little")
     return _OF_FRAMES.get(int(frame[first + 1]) if frame.numel() > first + 1 else 0, otherwise)
 
 
-def decompressed(stored, name, dtype, shape, threads=0):
+def decompressed(
+    stored: torch.Tensor, name: str, dtype: torch.dtype, shape: tuple[int, ...], threads: int = 0
+) -> torch.Tensor:
     """The tensor in a frame.
 
     stored: its bytes, a tensor of uint8 on any device. dtype: torch's. Returns a CPU tensor.
     Raises ZnnError that names the tensor if the frame is damaged or holds something else.
     """
-    out = empty_tensor(dtype, shape)
+    out: torch.Tensor = empty_tensor(dtype, shape)
     frame = stored.cpu().contiguous().numpy()
     try:
         size = _core.content_size(frame)
@@ -79,13 +87,16 @@ def decompressed(stored, name, dtype, shape, threads=0):
     return out
 
 
-def _dtype_named(spelled, name):
+def _dtype_named(spelled: str, name: str) -> torch.dtype:
     if spelled not in _DTYPES:
         raise ZnnError(f"tensor {name!r}: PyTorch has no {spelled}")
-    return getattr(torch, _DTYPES[spelled])
+    dtype: torch.dtype = getattr(torch, _DTYPES[spelled])
+    return dtype
 
 
-def restore(stored, name, entry, dtype, threads=0):
+def restore(
+    stored: torch.Tensor, name: str, entry: Entry | None, dtype: torch.dtype | None, threads: int = 0
+) -> torch.Tensor:
     """What Transformers would have read from the model before compression.
 
     entry: its dtype, shape and bytes then; None if it was stored as it is.
@@ -98,7 +109,14 @@ def restore(stored, name, entry, dtype, threads=0):
     return tensor if dtype is None else tensor.to(dtype)
 
 
-def read(weights, index, name, entry, dtype, scratch):
+def read(
+    weights: _core.Safetensors,
+    index: int,
+    name: str,
+    entry: Entry,
+    dtype: torch.dtype | None,
+    scratch: Callable[[int], torch.Tensor],
+) -> Any:
     """restore() of a compressed tensor of an opened file, which is read as far as it is decoded.
 
     scratch: a function that gives a tensor of so many bytes, for what is cast afterwards.
