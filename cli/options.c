@@ -328,7 +328,8 @@ static bool check(cli_options *o)
         return false;
     }
     if (o->safetensors && (o->mode == MODE_CONVERT || o->mode == MODE_BENCHMARK || o->to_zipnn || o->recursive)) {
-        message_error(NULL, "--safetensors goes with compressing, -d, -t and -l, of files given by name");
+        message_error(NULL, o->recursive ? "--safetensors takes files by their names, not with -r"
+                                         : "--safetensors goes with compressing, -d, -t and -l");
         return false;
     }
     if (o->safetensors && o->mode == MODE_COMPRESS && o->to_stdout) {

@@ -376,7 +376,7 @@ def test_recursion_compresses_no_frame_again(run_znn, tmp_path):
 
 def test_a_folder_with_nothing_to_test_is_noted(run_znn, tmp_path):
     (tmp_path / "a").write_bytes(b"a")
-    assert last_message(run_znn("-tr", tmp_path)) == f"znn: {tmp_path}: has no files for this"
+    assert last_message(run_znn("-tr", tmp_path)) == f"znn: {tmp_path}: has no compressed files"
 
 
 def test_recursion_survives_a_link_to_itself(run_znn, tmp_path):

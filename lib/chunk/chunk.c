@@ -151,8 +151,11 @@ znn_status znn_chunk_decode(znn_chunk_coder *coder, uint8_t *dst, const uint8_t 
     case ZNN_METHOD_CONSTANT:
         if (size != element_size || n % element_size)
             return ZNN_ERROR_FORMAT;
-        for (size_t i = 0; i < n; i += element_size)
-            memcpy(dst + i, payload, element_size);
+        memcpy(dst, payload, element_size);
+        for (size_t done = element_size, more; done < n; done += more) { /* twice as much each time */
+            more = ZNN_MIN(done, n - done);
+            memcpy(dst + done, dst, more);
+        }
         break;
     case ZNN_METHOD_ZSTD:
         if (ZSTD_decompressDCtx(coder->dctx, dst, n, payload, size) != n)

@@ -328,7 +328,7 @@ static znn_status open_header(znn_safetensors *f, znn_reason *reason)
         return fail_plainly(reason, ZNN_ERROR_IO, NULL);
     f->header_size = znn_load64(prefix);
     if (prefix[8] != '{' || f->header_size > HEADER_MAX)
-        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file, or its begin is damaged");
+        return fail(reason, ZNN_ERROR_FORMAT, NULL, "not a safetensors file, or its beginning is damaged");
     if (f->header_size > f->size - 8)
         return fail(reason, ZNN_ERROR_TRUNCATED, NULL, "truncated: it ends before its header does, at byte %llu",
                     (unsigned long long)f->size);
