@@ -32,14 +32,15 @@ void znn_groups_merge(uint8_t *dst, size_t size, const uint8_t *const group[ZNN_
                       bool reorder, bool large)
 {
     size_t whole = size / 4 * 4;
-    switch (groups) {
-    case 1:
+    if (groups == 1) {
         if (group[0] != dst)
             znn_copy_out(dst, group[0], size, large);
         return;
-    case 2: loops()->merge16(dst, group[0], group[1], whole / 2, reorder, large); break;
-    default: loops()->merge32(dst, group, whole / 4, reorder, large); break;
     }
+    if (whole && groups == 2) /* without a whole element, a group may be nowhere */
+        loops()->merge16(dst, group[0], group[1], whole / 2, reorder, large);
+    else if (whole)
+        loops()->merge32(dst, group, whole / 4, reorder, large);
     for (size_t i = whole; i < size; i++)
         dst[i] = group[i % groups][i / groups];
 }
