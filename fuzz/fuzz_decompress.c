@@ -38,7 +38,7 @@ static bool by_stream(uint8_t *dst, size_t room, size_t *content_size, fuzz_inpu
         free(out_part);
         free(in_part);
         in_part = NULL;
-        if (!ok || (taken == frame.size && out.pos < out_size))
+        if (!ok || (taken == frame.size && (ended || out.pos < out_size)))
             break;
         CHECK(!stalled); /* or it would take for ever */
     }
