@@ -20,10 +20,19 @@ def test_the_extension_keeps_to_the_stable_abi():
 
 
 TYPED = """
+import io
 from pathlib import Path
+from typing_extensions import assert_type
 import znn
+import znn.autoload
+import znn.hub
 import znn.safetensors as zs
+import znn.safetensors.numpy as zn
+from znn.numcodecs import Znn
 from znn.safetensors.torch import load_file, save_file
+from znn.transformers import compress_model, decompress_model, register, verify_model
+from znn.zipnn import ZipNN
+import znn.vllm
 
 frame: bytes = znn.compress(memoryview(b"abc"), dtype="bf16", level=3, threads=1)
 data: bytes = znn.decompress(frame)
@@ -35,19 +44,39 @@ more: bytes = decompressor.decompress(part, max_length=10)
 state: tuple[bool, bool, bytes] = (decompressor.eof, decompressor.needs_input, decompressor.unused_data)
 with znn.ZnnFile(Path("x")) as file:
     line: bytes = file.readline()
+assert_type(znn.open("x"), znn.ZnnFile)
+assert_type(znn.open(Path("x"), "wt", encoding="utf-8"), io.TextIOWrapper)
+for mode in Path("x").name.split():
+    assert_type(znn.open("x", mode), znn.ZnnFile | io.TextIOWrapper)
 with zs.safe_open("x", framework="pt") as tensors:
     names: list[str] = tensors.keys()
     metadata: dict[str, str] | None = tensors.metadata()
     columns = tensors.get_slice("a")[:, 1:2]
 written: int = zs.compress_file(Path("a"), "b", threads=0, progress=lambda done: None)
 save_file(load_file("x", device="cpu"), "y", {"format": "pt"})
+zn.save_file(zn.load_file("x"), Path("y"), level=9)
+stream: bytearray = ZipNN(input_format="byte").compress(b"")
+chunk: bytes = Znn(level=1, dtype="f32").encode(b"")
+compress_model("x", Path("y"), hint=None, cache_dir=Path("z"), advance=lambda done: None)
+decompress_model(Path("y"), "z", threads=2)
+verify_model("y")
+status: int = znn.hub.main(["ls"])
+register()
+znn.vllm.register()
 """
 WRONG = """
-import znn
+import znn, znn.hub, znn.transformers
 znn.compress(7)
 number: int = znn.decompress(b"")
 znn.compress(b"", levl=3)
 znn.ZnnDecompressor().decompress("text")
+znn.ZnnDecompressor().eof = True
+znn.ZnnDecompressor().needs_input = True
+znn.ZnnDecompressor().unused_data = b""
+znn.ZnnCompressor().last_mode = 0
+znn.open("x").write("text")
+znn.transformers.compress_model("x", 7)
+znn.hub.main("ls", 1)
 """
 
 
@@ -62,7 +91,15 @@ def test_types_are_those_of_the_documents(tmp_path):
     right = check(TYPED)
     assert right.returncode == 0, right.stdout + right.stderr
     lines = {int(line.split(":")[1]) for line in check(WRONG).stdout.splitlines() if ": error:" in line}
-    assert lines == {3, 4, 5, 6}
+    assert lines == set(range(3, len(WRONG.splitlines()) + 1))
+
+
+def test_all_of_the_package_is_annotated(tmp_path):
+    pytest.importorskip("mypy")
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "mypy", "--cache-dir", tmp_path, "--config-file", root / "pyproject.toml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

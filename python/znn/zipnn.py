@@ -379,7 +379,7 @@ class SafeOpen:
 
         if framework not in ("pt", "torch", "pytorch"):
             raise ValueError(f"framework {framework!r} is not supported; ZipNN's tensors are torch's")
-        self._file = safetensors.safe_open(filename, framework, device="cpu")
+        self._file: Any = safetensors.safe_open(filename, framework, device="cpu")
         self._device = device
         told = (self._file.metadata() or {}).get(_KEY)
         self._told = None if told is None else json.loads(told)
@@ -410,7 +410,8 @@ def zipnn_safetensors() -> None:
     """Have safetensors.torch read ZipNN's files in this process, as the original's function of this name."""
     import safetensors.torch
 
-    safetensors.torch.safe_open = SafeOpen
+    module: Any = safetensors.torch
+    module.safe_open = SafeOpen
 
 
 def zipnn_hf(replace_local_file: bool = False) -> None:
