@@ -95,7 +95,7 @@ size_t znn_narrow_encode_scalar(const znn_narrow_table *t, unsigned lanes, const
             const znn_words8 step = znn_words8_load(steps + l), freq = step & 255, q = znn_words8_load(quotients + l);
             const znn_words8 rest = znn_words8_load(x + l) - q * freq, more = (znn_words8)(rest >= freq);
             const znn_words8 nth = (step >> 8) + rest - (freq & more);
-            znn_words8_store(x + l, ((q - more) << 8) + (t->spread ? nth - nth : nth));
+            znn_words8_store(x + l, ((q - more) << 8) + (t->spread ? (znn_words8){0} : nth));
             znn_words8_low(nths + l, nth);
         }
         if (t->spread)
