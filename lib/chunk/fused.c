@@ -1,13 +1,11 @@
 /*
- * fused.h without vectors: a symbol's bits are looked up by its slot, so no codes are written and
- * read again but to find the escapes, once a row.
+ * fused.h without vector code of its own: the narrow coder's rows give words with the symbols in place
+ * (narrow_rows.h), which are put together with the planes while they are in the cache (words.h).
  *
- * Safety: znn_narrow_decoder_ready promises what a row reads of the stream, bytes in the place of escapes there are
- * as many as symbols, of which the low bits count, and tables by slot have an entry for every byte.
+ * Safety: znn_narrow_decoder_ready promises what a row reads of the stream, escapes there are as many as
+ * symbols, and tables have an entry for every byte, or take it modulo their size.
  */
 #include "chunk/fused.h"
-
-#include "chunk/elements.h"
 
 #include "chunk/words.h"
 #include "entropy/narrow_rows.h"

@@ -44,8 +44,8 @@ ZNN_ROW_INLINE unsigned znn_row_list(uint8_t list[ZNN_NARROW_LANES_MAX], const u
     return (unsigned)(end - at);
 }
 
-/* Two numbers of 16 bits for every byte; those of four lanes are put side by side in registers, since memory takes fewer
- * words than bytes in a cycle. */
+/* Two numbers of 16 bits for every byte; those of four lanes are put side by side in registers, since a
+ * store for each would take longer. */
 typedef struct {
     uint64_t even[256], odd[256]; /* the first in bits 0 to 15, the second in 32 to 47; and all of it 16 higher */
 } znn_row_pairs;
@@ -141,9 +141,9 @@ ZNN_ROW_INLINE void znn_narrow_rows_next(znn_narrow_rows *r, znn_narrow_decoder 
         x[2 * (size_t)refilled[i]] = d->next[i];
     d->next += n;
     const uint8_t *escaped = d->escaped;
-    for (size_t l = 0; l < lanes; l += 64) /* they are few */
+    /* They are few. A damaged stream has more than the list, and takes any bytes behind it. */
+    for (size_t l = 0; l < lanes; l += 64)
         for (uint64_t left = znn_row_bits64(r->flags + l, 1); left; left &= left - 1)
-            /* Beyond the list, which is seen too late for this, lies any byte. */
             r->values[l + (size_t)__builtin_ctzll(left)] = value[*escaped++ % ZNN_NARROW_INDICES];
     d->escaped = escaped;
 }
