@@ -8,6 +8,9 @@
 typedef uint16_t znn_words8 __attribute__((vector_size(16)));
 typedef uint8_t znn_bytes8 __attribute__((vector_size(8)));
 
+/* How they are passed differs where SSE is not taken for granted; but all that does so is inlined. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 static inline __attribute__((always_inline)) znn_words8 znn_words8_load(const uint16_t *p)
 {
     znn_words8 v;

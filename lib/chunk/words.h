@@ -1,6 +1,7 @@
 /*
- * Elements as words: their upper 16 bits, which hold sign, symbol and the rest of the top.
- * Passes over arrays of them, so plain that a compiler makes what vectors it has of them.
+ * Elements as words: their upper 16 bits, which hold sign, symbol and the rest of the top. Passes over
+ * arrays of them, so plain that a compiler makes what vectors it has of them. (Words are computed in words8.h's
+ * types: of loops over 16 bits, some compilers make 32.)
  */
 #ifndef ZNN_WORDS_H
 #define ZNN_WORDS_H
@@ -11,7 +12,7 @@
 #define ZNN_WORDS 256 /* at a time */
 #define ZNN_WORDS_INLINE static inline __attribute__((always_inline))
 
-/* True for layouts that are known here: two bits of a word, more, are below the symbol. */
+/* True for layouts that are known here. Two bits or more of a word are below the symbol, free for a flag. */
 static inline bool znn_words_known(const znn_fields *f)
 {
 #define KNOWN(size, bytes) || (f->element_size == size && f->byte_planes == bytes)

@@ -73,7 +73,8 @@ size_t znn_narrow_encode_scalar(const znn_narrow_table *t, unsigned lanes, const
     }
     _Alignas(64) uint16_t x[ZNN_NARROW_LANES_MAX], reciprocals[ZNN_NARROW_LANES_MAX], steps[ZNN_NARROW_LANES_MAX],
         quotients[ZNN_NARROW_LANES_MAX];
-    uint8_t flags[ZNN_NARROW_LANES_MAX], lows[ZNN_NARROW_LANES_MAX], list[ZNN_NARROW_LANES_MAX], nths[ZNN_NARROW_LANES_MAX];
+    uint8_t flags[ZNN_NARROW_LANES_MAX], lows[ZNN_NARROW_LANES_MAX], list[ZNN_NARROW_LANES_MAX],
+        nths[ZNN_NARROW_LANES_MAX]; /* start and remainder: the place in slot_of */
     znn_row_pairs slot_of;
     for (unsigned i = 0; i < 256; i++)
         znn_row_pairs_set(&slot_of, i, t->slot_of[i], 0);
@@ -89,8 +90,13 @@ size_t znn_narrow_encode_scalar(const znn_narrow_table *t, unsigned lanes, const
             znn_words8_low(flags + l, leaves & 1);
             znn_words8_store(x + l, all ^ ((all ^ all >> 8) & leaves));
         }
-        for (size_t l = 0; l < lanes; l++)
-            quotients[l] = (uint16_t)((uint32_t)x[l] * reciprocals[l] >> 16);
+        for (size_t l = 0; l < lanes; l++) {
+            uint32_t product = (uint32_t)x[l] * reciprocals[l];
+#if defined(__i386__) && !defined(__SSE2__)
+            __asm__("" : "+r"(product)); /* no vectors: GCC 12 takes two such in 32 bits, and gets them wrong */
+#endif
+            quotients[l] = (uint16_t)(product >> 16);
+        }
         for (size_t l = 0; l < lanes; l += 8) {
             const znn_words8 step = znn_words8_load(steps + l), freq = step & 255, q = znn_words8_load(quotients + l);
             const znn_words8 rest = znn_words8_load(x + l) - q * freq, more = (znn_words8)(rest >= freq);
