@@ -13,6 +13,11 @@ const char *damage_text(znn_status status)
     }
 }
 
+const char *damage_reason(znn_status status, const znn_reason *reason)
+{
+    return reason->text[0] && status != ZNN_ERROR_LIMIT ? reason->text : damage_text(status);
+}
+
 void damage_report(const char *name, znn_status status, const znn_decoder *decoder, uint64_t frame_end)
 {
     uint64_t at, content_at;

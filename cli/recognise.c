@@ -94,7 +94,7 @@ static bool open_zipnn(source_file *source, const cli_options *o)
 /* znn's, plain, or ZipNN's. */
 static bool open_safetensors(source_file *source, const cli_options *o)
 {
-    znn_reason reason;
+    znn_reason reason = {""};
     const znn_status status =
         znn_safetensors_open_fn(&source->safetensors, read_at, &source->fd, source->size, &o->codec, &reason);
     if (status == ZNN_OK && znn_safetensors_is_compressed(source->safetensors))
@@ -109,7 +109,7 @@ static bool open_safetensors(source_file *source, const cli_options *o)
     if (as_zipnn == ZNN_ERROR_UNSUPPORTED || as_zipnn == ZNN_ERROR_BASE)
         return zipnn_failed(source, as_zipnn);
     if (status != ZNN_OK)
-        message_error(source->name, "%s", reason.text);
+        message_error(source->name, "%s", damage_reason(status, &reason));
     return status == ZNN_OK;
 }
 

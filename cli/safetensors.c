@@ -95,7 +95,7 @@ static bool open_fd(znn_safetensors **file, int *fd, uint64_t size, const char *
     znn_reason reason = {""};
     znn_status status = znn_safetensors_open_fn(file, read_at, fd, size, &o->codec, &reason);
     if (status != ZNN_OK)
-        message_error(name, "%s", reason.text[0] && status != ZNN_ERROR_LIMIT ? reason.text : damage_text(status));
+        message_error(name, "%s", damage_reason(status, &reason));
     return status == ZNN_OK;
 }
 
@@ -118,7 +118,7 @@ static bool transform(znn_safetensors *file, const char *name, bool compress, ta
     free(t->buffer);
     t->buffer = NULL;
     if (status != ZNN_OK && !t->failed)
-        message_error(name, "%s", reason.text[0] && status != ZNN_ERROR_LIMIT ? reason.text : damage_text(status));
+        message_error(name, "%s", damage_reason(status, &reason));
     return status == ZNN_OK;
 }
 

@@ -8,6 +8,10 @@
 #include "message.h"
 #include "table.h"
 
+/* Told apart: safetensors has some twenty, but a hostile header may name as many as it has tensors. The last is of all
+ * others. */
+#define DTYPES_MAX 64
+
 /* Tensors of one dtype. */
 typedef struct {
     const char *dtype;
@@ -18,7 +22,7 @@ typedef struct {
     const source_file *source;
     uint64_t tensors;
     uint64_t content, stored; /* the whole files, headers included */
-    sum *dtypes;              /* in the order of their first tensors */
+    sum dtypes[DTYPES_MAX];   /* in the order of their first tensors */
     size_t dtypes_count;
 } listing;
 
@@ -27,7 +31,9 @@ static sum *sum_of(listing *l, const char *dtype)
     for (size_t i = 0; i < l->dtypes_count; i++)
         if (strcmp(l->dtypes[i].dtype, dtype) == 0)
             return &l->dtypes[i];
-    l->dtypes[l->dtypes_count] = (sum){.dtype = dtype};
+    if (l->dtypes_count == DTYPES_MAX)
+        return &l->dtypes[DTYPES_MAX - 1];
+    l->dtypes[l->dtypes_count] = (sum){.dtype = l->dtypes_count == DTYPES_MAX - 1 ? "others" : dtype};
     return &l->dtypes[l->dtypes_count++];
 }
 
@@ -126,12 +132,10 @@ static json_t *json_listing(const listing *l)
 bool safetensors_list(const source_file *source, bool json, json_t *results)
 {
     listing l = {.source = source, .tensors = znn_safetensors_count(source->safetensors)};
-    l.dtypes = allocate((size_t)(l.tensors + 1) * sizeof *l.dtypes);
     gather(&l);
     if (json)
         json_array_append_new(results, json_listing(&l));
     else
         print_text(&l);
-    free(l.dtypes);
     return true;
 }

@@ -70,7 +70,8 @@ static void walk(file_list *list, const cli_options *options, const char *folder
         message_error(folder, "cannot read: %s", strerror(errno));
         list->failed = true;
     } else if (list->count == begin) {
-        message_warning(folder, options->mode == MODE_COMPRESS ? "has no files to compress" : "has no compressed files");
+        message_warning(folder, options->mode == MODE_COMPRESS ? "has no files to compress"
+                                                               : "has no compressed files");
     }
     if (list->count > begin)
         qsort(list->names + begin, list->count - begin, sizeof *list->names, by_name);

@@ -149,6 +149,18 @@ def test_the_memory_limit_refuses_large_chunks(run_znn, tmp_path):
     assert "limit of 1 B" in last_message(run_znn("--memory=1", "-t", model, status=1))
 
 
+def test_a_listing_tells_some_dtypes_apart_however_many_a_header_names(run_znn, tmp_path):
+    """Or it would look through all of them for each tensor: a minute for 10 MB."""
+    path = tmp_path / "many.safetensors"
+    header = {f"t{i}": {"dtype": f"X{i}", "shape": [0], "data_offsets": [0, 0]} for i in range(1000)}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    listing = json.loads(run_znn("-l", "--json", path).stdout)
+    assert len(listing["tensors"]) == 1000 and len(listing["dtypes"]) == 64
+    assert [row["tensors"] for row in listing["dtypes"]] == [1] * 63 + [1000 - 63]
+    assert listing["dtypes"][0]["dtype"] == "X0" and listing["dtypes"][-1]["dtype"] == "others"
+
+
 @pytest.mark.parametrize("value", ["", "M", "-1", "1T", "1MM", "99999999999", "x"])
 def test_a_memory_limit_that_is_none_is_wrong_usage(run_znn, tmp_path, value):
     run_znn(f"--memory={value}", "-t", tmp_path, status=2)

@@ -5,10 +5,16 @@
 
 #include <stdint.h>
 
+/* log2(v), rounded down; v >= 1 */
+static inline unsigned znn_log2_floor(uint64_t v)
+{
+    return 63u - (unsigned)__builtin_clzll(v);
+}
+
 /* log2(v) in 1/256 bits, rounded down; v >= 1. Bit by bit, by squaring. */
 static inline unsigned znn_log2_256(uint32_t v)
 {
-    unsigned whole = 31u - (unsigned)__builtin_clz(v);
+    unsigned whole = znn_log2_floor(v);
     uint64_t x = (uint64_t)v << (31 - whole); /* 1.0 = 1 << 31 */
     unsigned result = whole << 8;
     for (unsigned bit = 128; bit; bit >>= 1) {

@@ -184,14 +184,6 @@ ZNN_INLINE void to_bytes(const splitter *s, const znn_layout l, const uint8_t *s
     }
 }
 
-/* Bytes to prefetch ahead of what is written. Beyond the end it does nothing. */
-#define AHEAD 1024
-
-ZNN_INLINE void prefetch(const uint8_t *at)
-{
-    _mm_prefetch((const char *)((uintptr_t)at + AHEAD), _MM_HINT_T0);
-}
-
 /* The codes that the context coder is given, of exponents; which of them have none. */
 ZNN_INLINE __mmask64 context_codes(const splitter *s, __m512i exponent, __m512i x, __m512i *code)
 {
@@ -229,7 +221,7 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const bool contex
         to_bytes(&s, l, src, b);
         for (unsigned p = 0; p < l.bytes; p++) {
             _mm512_storeu_si512(planes[p] + 64 * g, b[zeros + p]);
-            prefetch(planes[p] + 64 * g);
+            znn_prefetch_ahead(planes[p] + 64 * g);
         }
         const __m512i x = b[zeros + l.bytes], y = l.two ? b[l.size - 1] : _mm512_setzero_si512();
         /* the index: 6 bits from bit top_bits - 1 of x on, and of y above it. 0xca: mask ? first : second */
@@ -275,7 +267,7 @@ ZNN_INLINE void split(const znn_fields *f, const znn_layout l, const bool contex
             t = _mm512_permutexvar_epi8(s.close, eights);
         }
         _mm512_storeu_si512(top, t);
-        prefetch(top);
+        znn_prefetch_ahead(top);
     }
     c->out = out;
     c->escaped = escaped;

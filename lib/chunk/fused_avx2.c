@@ -8,9 +8,6 @@
 #define UNIT 2048 /* bytes */
 #define RING 4    /* units on their way to memory */
 #define LAG 2     /* units between making an element and copying it out */
-/* Bytes to prefetch ahead of the planes and the refills: the hardware's own prefetching does not keep up with several
- * streams, above all where a chunk begins. A prefetch past the end does nothing. */
-#define AHEAD 1024
 #define USUAL 3   /* escapes among 64 elements that are listed without asking how many there are */
 
 /*
@@ -74,11 +71,6 @@ static void vectors_load(vectors *t, const znn_fused *fused)
         t->element_at[i] = (uint8_t)znn_element_at(f, i);
 }
 
-ZNN_INLINE void prefetch(const uint8_t *at)
-{
-    _mm_prefetch((const char *)((uintptr_t)at + AHEAD), _MM_HINT_T0);
-}
-
 /* A unit's elements, and where escapes are among them, while as much of the unit at `from` (if any) leaves. No more is
  * in this loop, so that its tables stay in registers. */
 ZNN_INLINE void join_unit(const znn_layout l, const vectors *loaded, const uint8_t *a, const uint8_t *b,
@@ -99,9 +91,9 @@ ZNN_INLINE void join_unit(const znn_layout l, const vectors *loaded, const uint8
         __m256i second = l.two ? znn_narrow_look_up(&second_table, two_tables, codes) : first;
         escaped = escaped >> 32 | (uint64_t)(uint32_t)_mm256_movemask_epi8(second) << 32;
         znn_join_half(&join, l, first, second, top, planes, at, out);
-        prefetch(top);
+        znn_prefetch_ahead(top);
         for (unsigned p = 0; p < l.bytes; p++)
-            prefetch(planes[p] + at);
+            znn_prefetch_ahead(planes[p] + at);
         uint8_t *const to = into + at / ZNN_GROUP * ZNN_GROUP * l.size + at % ZNN_GROUP;
         for (unsigned q = 0; q < l.size; q++) {
             if (l.shifted)
@@ -169,7 +161,7 @@ ZNN_INLINE size_t run(znn_fused *fused, const znn_layout l, const vectors *t, co
         uint8_t *const into = ring + made % RING * UNIT;
         znn_narrow_rows_avx2(&t->narrow, d, rows, a, b);
         for (unsigned i = 0; i < UNIT / l.size / 2; i += 64)
-            prefetch(d->next + i);
+            znn_prefetch_ahead(d->next + i);
         if (made < LAG) {
             join_unit(l, t, a, b, fused->planes, into, &escapes, &o, NULL);
         } else {

@@ -8,9 +8,6 @@
 #define LANES (64 * VECTORS)
 #define RING 4 /* units on their way to memory */
 #define LAG 2  /* units between making an element and copying it out */
-/* Bytes to prefetch ahead of the planes and the refills: about 15 rows. The hardware's own prefetching does not keep
- * up with several streams at this speed, above all where a chunk begins. A prefetch past the end does nothing. */
-#define AHEAD 1024
 
 /*
  * A unit is a row of 256 lanes, or as many as fill a block of XXH3 (1024
@@ -62,11 +59,6 @@ typedef struct {
     size_t top_size;
 } vectors;
 
-ZNN_INLINE void prefetch(const uint8_t *at)
-{
-    _mm_prefetch((const char *)((uintptr_t)at + AHEAD), _MM_HINT_T0);
-}
-
 /* 64 lanes of a row: the v-th group of a unit, into `into`, while as much of the
  * unit at `from` (if any) leaves. */
 ZNN_INLINE void run_group(const znn_layout l, const vectors *t, lanes *s, __m512i *low, __m512i *high, unsigned v,
@@ -76,11 +68,11 @@ ZNN_INLINE void run_group(const znn_layout l, const vectors *t, lanes *s, __m512
     __m512i index = znn_narrow_step(&t->narrow, !l.two, true, low, high, &s->next, &s->escaped);
     znn_join_group(&t->join, l, index, s->planes[ZNN_TOP_PLANE], s->planes, 64 * (v % VECTORS), out);
     s->planes[ZNN_TOP_PLANE] += t->top_size;
-    prefetch(s->planes[ZNN_TOP_PLANE]);
+    znn_prefetch_ahead(s->planes[ZNN_TOP_PLANE]);
     if (v % 2 == 0)
-        prefetch(s->next);
+        znn_prefetch_ahead(s->next);
     for (unsigned p = 0; p < l.bytes; p++)
-        prefetch(s->planes[p] + 64 * (v % VECTORS));
+        znn_prefetch_ahead(s->planes[p] + 64 * (v % VECTORS));
     for (unsigned q = 0; q < l.size; q++) {
         _mm512_store_si512((void *)(into + 64 * (l.size * v + q)), out[q]);
         if (from)

@@ -1,11 +1,11 @@
 /* Random access, description, and one-shot decoding: all through the chunk
  * tables at the frames' ends. */
+#include "base/cpu.h"
 #include "frame/layout.h"
 #include "frame/workers.h"
 
 #define SLACK 64
 #define FRAMES_MAX (1u << 20)
-#define LARGE (8u << 20) /* outputs beyond the caches */
 /* Workers take neighbours, but so few that all end at about the same time. */
 #define RUN_MAX 8
 #define RUNS_A_WORKER 16
@@ -411,7 +411,7 @@ static znn_status read_chunk(znn_reader *r, uint64_t index, unsigned worker)
     const bool whole = begin >= r->offset && end <= r->end;
     uint8_t *to = whole ? r->dst + (begin - r->offset) : r->contents[worker];
     status = znn_chunk_decode(r->workers.coders[worker], to, payload, readable, &chunk,
-                              r->options.checksum && checksums, whole && r->end - r->offset > LARGE);
+                              r->options.checksum && checksums, whole && r->end - r->offset > ZNN_LARGE);
     if (status != ZNN_OK || whole)
         return status;
     const uint64_t from = ZNN_MAX(begin, r->offset), until = ZNN_MIN(end, r->end);

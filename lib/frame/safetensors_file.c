@@ -322,8 +322,8 @@ static znn_status open_header(znn_safetensors *f, znn_reason *reason)
 {
     uint8_t prefix[9];
     if (f->size < sizeof prefix)
-        return fail(reason, ZNN_ERROR_FORMAT, NULL, "no safetensors file, or truncated: it is too short, with %llu bytes",
-                    (unsigned long long)f->size);
+        return fail(reason, ZNN_ERROR_FORMAT, NULL,
+                    "no safetensors file, or truncated: it is too short, with %llu bytes", (unsigned long long)f->size);
     if (fetch(f, 0, prefix, sizeof prefix) != 0)
         return fail_plainly(reason, ZNN_ERROR_IO, NULL);
     f->header_size = znn_load64(prefix);

@@ -1,5 +1,7 @@
 #include "zipnn/huff0.h"
 
+#include "base/log2.h"
+
 #define BITS ZNN_HUFF0_BITS_MAX
 #define RUN 64 /* bytes that are counted in a row */
 #define SAMPLE 4096
@@ -105,17 +107,12 @@ static void limit_lengths(uint8_t *length, const leaf *leaves, unsigned n, unsig
         }
 }
 
-static unsigned log2_floor(size_t v)
-{
-    return 63u - (unsigned)__builtin_clzll(v);
-}
-
 /* In a small block of many symbols, describing long codes takes more than they save. */
 static unsigned most_bits(unsigned symbols, size_t size)
 {
     if (symbols < MANY_SYMBOLS)
         return BITS;
-    return ZNN_MIN(BITS, ZNN_MAX(log2_floor(size - 1) - 1, log2_floor(symbols - 1) + 2));
+    return ZNN_MIN(BITS, ZNN_MAX(znn_log2_floor(size - 1) - 1, znn_log2_floor(symbols - 1) + 2));
 }
 
 void znn_huff0_lengths(uint8_t lengths[256], const uint32_t count[256], size_t size)

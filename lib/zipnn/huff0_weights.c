@@ -5,17 +5,14 @@
  */
 #include "zipnn/huff0.h"
 
+#include "base/log2.h"
+
 #define WEIGHT_MAX ZNN_HUFF0_BITS_MAX
 #define ACCURACY_MIN 5
 #define ACCURACY_MAX 6
 #define STATES_MAX (1 << ACCURACY_MAX)
 #define CODED_MAX 127  /* bytes that weights may be coded to */
 #define DIRECT_MAX 128 /* weights of 4 bits each */
-
-static unsigned log2_floor(uint32_t v)
-{
-    return 31u - (unsigned)__builtin_clz(v);
-}
 
 /* Which symbol each state stands for: frequencies below 1 first, from the end,
  * then the others, each step further on. */
@@ -66,7 +63,7 @@ static size_t read_frequencies(int frequency[WEIGHT_MAX + 1], unsigned *symbols,
     while (left > 0) {
         if (s > WEIGHT_MAX)
             return 0;
-        unsigned bits = log2_floor((uint32_t)left + 1) + 1;
+        unsigned bits = znn_log2_floor((uint32_t)left + 1) + 1;
         unsigned value = peek(&b, bits), lower = value & ((1u << (bits - 1)) - 1);
         unsigned threshold = (1u << bits) - 1 - ((unsigned)left + 1);
         if (lower < threshold) {
@@ -118,7 +115,7 @@ static size_t read_coded(uint8_t weights[256], const uint8_t *src, size_t size)
     for (unsigned s = 0; s < symbols; s++)
         next[s] = frequency[s] < 0 ? 1 : (unsigned)frequency[s];
     for (unsigned i = 0; i < states; i++) {
-        unsigned x = next[symbol_of[i]]++, bits = accuracy - log2_floor(x);
+        unsigned x = next[symbol_of[i]]++, bits = accuracy - znn_log2_floor(x);
         bits_of[i] = (uint8_t)bits;
         base_of[i] = (uint8_t)((x << bits) - states);
     }
@@ -126,7 +123,7 @@ static size_t read_coded(uint8_t weights[256], const uint8_t *src, size_t size)
     size -= head;
     uint8_t padded[CODED_MAX + 1] = {0};
     memcpy(padded, src, size);
-    size_t position = 8 * (size - 1) + log2_floor(src[size - 1]);
+    size_t position = 8 * (size - 1) + znn_log2_floor(src[size - 1]);
     if (position < 2 * accuracy)
         return 0;
     unsigned state[2] = {backward_bits(padded, position, accuracy),
@@ -175,11 +172,11 @@ size_t znn_huff0_read_weights(uint8_t weights[256], const uint8_t *src, size_t s
     }
     if (!sum)
         return 0;
-    unsigned longest = log2_floor(sum) + 1;
+    unsigned longest = znn_log2_floor(sum) + 1;
     uint32_t missing = (1u << longest) - sum;
     if (longest > ZNN_HUFF0_BITS_MAX || missing & (missing - 1))
         return 0;
-    weights[count] = (uint8_t)(log2_floor(missing) + 1);
+    weights[count] = (uint8_t)(znn_log2_floor(missing) + 1);
     longest_codes += weights[count] == 1;
     return longest_codes >= 2 ? 1 + size : 0;
 }
@@ -233,7 +230,7 @@ static void write_frequencies(bit_writer *w, const int frequency[WEIGHT_MAX + 1]
     put(w, accuracy - 5, 4);
     int left = 1 << accuracy;
     for (unsigned s = 0; left > 0; s++) {
-        unsigned bits = log2_floor((uint32_t)left + 1) + 1;
+        unsigned bits = znn_log2_floor((uint32_t)left + 1) + 1;
         unsigned threshold = (1u << bits) - 1 - ((unsigned)left + 1), half = 1u << (bits - 1);
         unsigned value = (unsigned)frequency[s] + 1;
         if (value < threshold)

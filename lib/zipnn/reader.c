@@ -4,7 +4,6 @@
 
 #define NO_PART UINT64_MAX
 #define CONTENTION 4096
-#define LARGE (8u << 20) /* outputs beyond the caches */
 
 /* ---- The file ---- */
 
@@ -308,12 +307,12 @@ static znn_status decode_chunks(znn_zipnn_reader *r, uint8_t *dst, uint64_t chun
         }
     }
     for (unsigned b = 0; status == ZNN_OK && b < h->groups; b++) {
-        znn_huff0_block todo[2];
+        znn_huff0_block coded[2];
         unsigned n = 0;
         for (unsigned i = 0; i < count; i++)
             if (group[b][i].src_size)
-                todo[n++] = group[b][i];
-        status = n ? decode_blocks(r, todo, n) : ZNN_OK;
+                coded[n++] = group[b][i];
+        status = n ? decode_blocks(r, coded, n) : ZNN_OK;
     }
     for (unsigned i = 0; status == ZNN_OK && i < count; i++) {
         const uint8_t *from[ZNN_ZIPNN_GROUPS_MAX];
@@ -428,7 +427,7 @@ znn_status znn_zipnn_reader_read(znn_zipnn_reader *r, void *dst, uint64_t offset
         return ZNN_ERROR_ARGUMENT;
     if (r->info.delta && !r->base)
         return ZNN_ERROR_BASE;
-    r->large = size > LARGE && !r->info.delta;
+    r->large = size > ZNN_LARGE && !r->info.delta;
     znn_status status = read_parts(r, dst, offset, size);
     if (r->large)
         znn_copy_out_done();

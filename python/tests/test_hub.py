@@ -133,6 +133,17 @@ def test_decompressing_restores_every_blob_link_and_name(cache):
     assert look(cache) == before
 
 
+def test_decompressing_where_a_link_has_become_a_file(cache):
+    before, _ = look(cache)
+    compress(cache)
+    (manifest,) = (cache / FOLDER / "snapshots").glob("*/znn.json")
+    content = manifest.read_bytes()
+    manifest.unlink()
+    manifest.write_bytes(content)
+    assert decompress(cache) == 0
+    assert look(cache)[0] == before
+
+
 def test_again_does_nothing(cache):
     compress(cache)
     before = look(cache)

@@ -22,7 +22,7 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from . import _models
 
@@ -185,7 +185,8 @@ class CachedModel:
         for path, target in before.items():
             commit, name = path.parts[0], "/".join(path.parts[1:])
             if commit in changes and (name in changes[commit] or name in removed):
-                old_blobs.add(os.path.basename(cast(str, target)))
+                if target is not None:  # a file in a link's place has no blob
+                    old_blobs.add(os.path.basename(target))
                 continue
             (new / path).parent.mkdir(parents=True, exist_ok=True)
             if target is None:

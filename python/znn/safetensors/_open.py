@@ -80,8 +80,9 @@ class _Source:
 
     def read_rows(self, tensor: _Tensor, rows: list[int]) -> Any | None:
         """The rows, ascending, in memory for them and for a block; None if to read all would be less work."""
-        groups = _groups(rows, tensor.size // tensor.shape[0])
-        if sum((last + 1 - first) * (tensor.size // tensor.shape[0]) + _READ for first, last, _ in groups) > tensor.size:
+        row = tensor.size // tensor.shape[0]
+        groups = _groups(rows, row)
+        if sum((last + 1 - first) * row + _READ for first, last, _ in groups) > tensor.size:
             return None
         with naming(self.filename):
             self.core.check(tensor.index)  # before memory is taken for what the header claims
